@@ -1,0 +1,177 @@
+"""Settings: frozen, no unknown keys, YAML both ways, layered with a memory of which layer set what."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jetscale.errors import ConfigError, nearest
+
+Values = dict[str, Any]
+C = TypeVar("C", bound="Config")
+
+
+class Config(BaseModel):
+    """A frozen description: the settings object is the thing it describes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    def values(self) -> Values:
+        """Plain names and numbers, ready for YAML or JSON."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.values(), sort_keys=False)
+
+    def digest(self) -> str:
+        """Twelve hex digits that name these settings."""
+        return digest(self.values())
+
+    def but(self, **changes: object) -> Self:
+        """A validated copy with some fields changed."""
+        return build(type(self), {**self.values(), **changes}, where=type(self).__name__)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 1e9 as a string; physicists mean a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as problem:
+        raise ConfigError(f"not valid YAML: {problem}", where=where, cure="check indentation and colons") from None
+
+
+def read_yaml(path: Path) -> Values:
+    """The mapping in a YAML file."""
+    try:
+        text = path.read_text()
+    except OSError as problem:
+        raise ConfigError(f"cannot be read: {problem.strerror}", where=str(path), cure="check the path") from None
+    values = parse_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"holds {type(values).__name__}, not keys with values",
+            where=str(path),
+            cure="see the commented examples in jobs/",
+        )
+    return values
+
+
+def digest(values: object) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def parse_set(assignment: str) -> Values:
+    """`a.b=c` as nested values, c read as YAML."""
+    key, equals, value = assignment.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"{assignment!r} is not KEY=VALUE", where="--set", cure="write --set optimiser.rate=0.001")
+    nested = parse_yaml(value, f"--set {key}")
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    assert isinstance(nested, dict)
+    return nested
+
+
+def merge(layers: Sequence[tuple[str, Values]], whole: Sequence[str] = ()) -> tuple[Values, dict[str, str]]:
+    """Later layers win, key by key; paths in `whole` are replaced as one value.
+
+    Returns the values and, for every dotted leaf, the name of the layer that set it.
+    """
+    merged: Values = {}
+    why: dict[str, str] = {}
+    for name, values in layers:
+        merged = _merge_into(merged, values, name, "", frozenset(whole), why)
+    return merged, why
+
+
+def _merge_into(old: Values, new: Values, name: str, path: str, whole: frozenset[str], why: dict[str, str]) -> Values:
+    merged = dict(old)
+    for key, value in new.items():
+        here = f"{path}{key}"
+        both = isinstance(value, dict) and isinstance(old.get(key), dict)
+        if both and here not in whole:
+            merged[key] = _merge_into(old[key], value, name, f"{here}.", whole, why)
+            continue
+        for leaf in [leaf for leaf in why if leaf == here or leaf.startswith(f"{here}.")]:
+            del why[leaf]
+        merged[key] = value
+        for leaf in leaves({key: value}, path):
+            why[leaf] = name
+    return merged
+
+
+def leaves(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Dotted path -> value, for every value that is not itself a mapping."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        here = f"{path}{key}"
+        if isinstance(value, dict) and value:
+            found.update(leaves(value, f"{here}."))
+        else:
+            found[here] = value
+    return found
+
+
+def difference(old: Config, new: Config) -> list[str]:
+    """`key: old -> new`, one line per leaf that differs."""
+    before, after = leaves(old.values()), leaves(new.values())
+    keys = [*before, *(key for key in after if key not in before)]
+    return [
+        f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}"
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]
+
+
+def build(kind: type[C], values: object, where: str) -> C:
+    """Validate values, and say in the user's words what is wrong with them.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong type or outside its range.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as problem:
+        raise _explain(kind, problem, where) from None
+
+
+def _explain(kind: type[BaseModel], problem: ValidationError, where: str) -> ConfigError:
+    first = problem.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path) or kind.__name__
+    if first["type"] == "extra_forbidden":
+        owner = _owner(kind, path[:-1])
+        cure = nearest(path[-1], owner.model_fields) if owner else "remove it"
+        return ConfigError(f"unknown key {key!r}", where=where, cure=cure)
+    if first["type"] == "missing":
+        return ConfigError(f"{key!r} is missing", where=where, cure=f"add {key}: ...")
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{key} = {first['input']!r}: {message}", where=where, cure=f"change {key}")
+
+
+def _owner(kind: type[BaseModel], path: Sequence[str]) -> type[BaseModel] | None:
+    """The model class at a path of field names, where that is plain to see."""
+    for part in path:
+        field = kind.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            return None
+        kind = field.annotation
+    return kind

@@ -1,0 +1,280 @@
+"""Events: a sample is a directory of Parquet shards with a manifest beside them.
+
+    sample/_manifest.json      columns with units, counts, sums of weights, cuts, provenance, hashes
+    sample/shard-00000.parquet
+
+The manifest's name starts with `_`, so pyarrow, pandas and awkward read the directory as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jetscale.config import Config, Values, build
+from jetscale.errors import DataError, nearest
+from jetscale.schema import JET_EVENTS, Column, Schema, check
+
+MANIFEST = "_manifest.json"
+ROW_GROUP = 2500
+SHIPPED = "shipped:"
+
+
+class Shard(Config):
+    """One Parquet file: `row_groups` holds the rows of each of its row groups."""
+
+    file: str
+    rows: int
+    row_groups: tuple[int, ...]
+    sum_weight: float
+    sha256: str
+
+
+class Manifest(Config):
+    """What stands in a sample's directory and where it came from."""
+
+    version: int = 1
+    name: str
+    columns: tuple[Column, ...]
+    shards: tuple[Shard, ...]
+    cuts: Values = {}
+    made_by: Values = {}
+
+    @property
+    def rows(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def sum_weight(self) -> float:
+        return sum(shard.sum_weight for shard in self.shards)
+
+
+class Events:
+    """A sample on disk, opened by its manifest; shards are read when asked for."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path, self.manifest = path, manifest
+        self.schema = Schema(columns=manifest.columns)
+
+    def __repr__(self) -> str:
+        return f"Events({self.manifest.name!r}, {self.manifest.rows} events, {str(self.path)!r})"
+
+    def __len__(self) -> int:
+        return self.manifest.rows
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits of the content: equal fingerprints, equal rows."""
+        return hashlib.sha256("".join(shard.sha256 for shard in self.manifest.shards).encode()).hexdigest()[:16]
+
+    @classmethod
+    def open(cls, where: str | Path) -> Events:
+        """Open a sample's directory, or `shipped:NAME`, one of the samples inside the package.
+
+        Raises:
+            DataError: no such directory, no manifest, or a shard that the manifest names is missing.
+        """
+        path = locate(where)
+        manifest_file = path / MANIFEST
+        if not manifest_file.is_file():
+            raise DataError("is not a sample: it has no _manifest.json", where=str(path),
+                            cure="make one with jetscale generate or Events.write, or correct the path")  # fmt: skip
+        try:
+            values = json.loads(manifest_file.read_text())
+        except json.JSONDecodeError as problem:
+            raise DataError(f"is not JSON: {problem}", where=str(manifest_file), cure="make the sample anew") from None
+        manifest = build(Manifest, values, str(manifest_file))
+        for shard in manifest.shards:
+            if not (path / shard.file).is_file():
+                raise DataError("the manifest names this shard, but it is missing", where=str(path / shard.file),
+                                cure="copy it back or make the sample anew")  # fmt: skip
+        return cls(path, manifest)
+
+    @classmethod
+    def write(cls, array: ak.Array | pa.Table, directory: str | Path, *, name: str | None = None,
+              rows_per_shard: int = 50_000) -> Events:  # fmt: skip
+        """Write a user's own events as a sample.
+
+        `array` needs the records `jet_pt, jet_eta, jet_phi, jet_mass` (GeV, radians; one list per event); every other
+        column of `JET_EVENTS` is optional and stands as "not known" where it is absent. Jets are put in falling pt.
+
+        Raises:
+            DataError: a missing or unequal column, a value that is not finite, a directory that holds a sample.
+        """
+        path = Path(directory)
+        if (path / MANIFEST).exists():
+            raise DataError("already holds a sample", where=str(path), cure="choose another folder or remove this one")
+        table = complete(array, where=str(path))
+        shards = [
+            write_shard(table.slice(start, rows_per_shard), path / f"shard-{number:05d}.parquet", JET_EVENTS)
+            for number, start in enumerate(range(0, max(table.num_rows, 1), rows_per_shard))
+        ]
+        manifest = Manifest(name=name or path.name, columns=JET_EVENTS.columns, shards=tuple(shards),
+                            made_by={"writer": "Events.write"})  # fmt: skip
+        write_manifest(manifest, path)
+        return cls.open(path)
+
+    def read(self, columns: Sequence[str] | None = None, shard: Shard | None = None) -> pa.Table:
+        """The whole sample, or one of its shards, as an Arrow table.
+
+        Raises:
+            DataError: a shard that cannot be read, lacks a column or holds other counts than the manifest says.
+        """
+        shards = self.manifest.shards if shard is None else (shard,)
+        names = list(columns if columns is not None else self.schema.names)
+        return pa.concat_tables([self._read_shard(one, names) for one in shards])
+
+    def _read_shard(self, shard: Shard, names: list[str]) -> pa.Table:
+        file = self.path / shard.file
+        for name in names:
+            if name not in self.schema:
+                raise DataError(f"column {name!r} is missing", where=str(file), cure=nearest(name, self.schema.names))
+        try:
+            table = pq.read_table(file, columns=names, partitioning=None)
+        except (OSError, pa.ArrowException) as problem:
+            raise DataError(f"cannot be read: {problem}", where=str(file), cure="make the shard anew") from None
+        if table.num_rows != shard.rows:
+            raise DataError(f"has {table.num_rows} rows, the manifest says {shard.rows}", where=str(file),
+                            cure="the shard was changed after the manifest: make the sample anew")  # fmt: skip
+        return table
+
+
+def locate(where: str | Path) -> Path:
+    """The directory of a sample; `shipped:NAME` lies inside the package."""
+    text = str(where)
+    if not text.startswith(SHIPPED):
+        return Path(text)
+    room = Path(str(resources.files("jetscale"))) / "data" / "sample"
+    name = text.removeprefix(SHIPPED)
+    known = [path.parent.name for path in room.glob(f"*/{MANIFEST}")]
+    if name not in known:
+        raise DataError(f"no shipped sample {name!r}", where=text, cure=nearest(name, known))
+    return room / name
+
+
+def complete(array: ak.Array | pa.Table, where: str) -> pa.Table:
+    """A checked table of `JET_EVENTS` from whatever of its columns the user has."""
+    source = array if isinstance(array, ak.Array) else ak.from_arrow(array)
+    jets = [column.name for column in JET_EVENTS.each() if column.of == "jet" and column.name in source.fields]
+    if "jet_pt" not in jets:
+        raise DataError("column 'jet_pt' is missing", where=where, cure=nearest("jet_pt", source.fields))
+    rank = ak.argsort(source["jet_pt"], axis=1, ascending=False, stable=True)
+    columns: dict[str, pa.Array] = {}
+    for column in JET_EVENTS.each():
+        if column.name in source.fields:
+            values = source[column.name]
+            _same_lengths(values, rank, column, where)
+            columns[column.name] = _arrow(values[rank] if column.of else values, column, where)
+        else:
+            columns[column.name] = _absent(column, source, where)
+    table = pa.table(columns)
+    check(table, JET_EVENTS, where)
+    return table
+
+
+def _same_lengths(values: ak.Array, rank: ak.Array, column: Column, where: str) -> None:
+    if not column.of:
+        return
+    try:
+        equal = bool(ak.all(ak.num(values, axis=1) == ak.num(rank, axis=1)))
+    except (ValueError, np.exceptions.AxisError):
+        equal = False
+    if not equal:
+        raise DataError(f"{column.name!r} does not hold one number per jet", where=where,
+                        cure="give it the same list lengths as jet_pt")  # fmt: skip
+
+
+def _arrow(values: ak.Array, column: Column, where: str) -> pa.Array:
+    packed = ak.to_arrow(ak.to_packed(values), extensionarray=False, list_to32=True)
+    try:
+        cast = pa.chunked_array([packed]).combine_chunks().cast(column.arrow)
+    except pa.ArrowException as problem:
+        raise DataError(f"column {column.name!r} cannot become {column.arrow}: {problem}", where=where,
+                        cure=f"give numbers of type {column.dtype}")  from None  # fmt: skip
+    return cast.combine_chunks() if isinstance(cast, pa.ChunkedArray) else cast
+
+
+def _absent(column: Column, source: ak.Array, where: str) -> pa.Array:
+    if column.name == "event_id":
+        return pa.array(np.arange(len(source), dtype=np.int64))
+    if column.missing is None:
+        raise DataError(f"column {column.name!r} is missing", where=where, cure=nearest(column.name, source.fields))
+    if not column.of:
+        return pa.array(np.full(len(source), column.missing), type=column.arrow)
+    like = ak.full_like(source["jet_pt"], column.missing)
+    return _arrow(like, column, where)
+
+
+def write_shard(table: pa.Table, file: Path, schema: Schema) -> Shard:
+    """Check a table and write it as one Parquet file: beside first, then renamed, so that no half of it is ever seen."""
+    table = table.select(schema.names).cast(schema.arrow) if table.num_rows else schema.arrow.empty_table()
+    check(table, schema, str(file))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        pq.write_table(table, beside, row_group_size=ROW_GROUP, compression="zstd")
+        os.replace(beside, file)
+    finally:
+        beside.unlink(missing_ok=True)
+    return describe_shard(file)
+
+
+def describe_shard(file: Path) -> Shard:
+    """The manifest's entry of a shard that stands on disk."""
+    parquet = pq.ParquetFile(file)
+    metadata = parquet.metadata
+    weights = parquet.read(columns=["weight"])["weight"].to_numpy()
+    return Shard(
+        file=file.name,
+        rows=metadata.num_rows,
+        row_groups=tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)),
+        sum_weight=float(weights.sum()),
+        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+    )
+
+
+def write_manifest(manifest: Manifest, directory: Path) -> None:
+    """Write the manifest last, renamed into place: a directory that has one is complete."""
+    write_text(directory / MANIFEST, json.dumps(manifest.values(), indent=1) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write beside, then rename."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.{os.getpid()}.part")
+    beside.write_text(text)
+    os.replace(beside, file)
+
+
+def ids_for(namespace: str, shard: int, entries: np.ndarray) -> np.ndarray:
+    """Event ids (B,) int64 >= 0: 23 bits of the namespace's hash, 20 of the shard, 20 of the entry in it.
+
+    Raises:
+        DataError: more than 1,048,576 shards, or entries in one shard.
+    """
+    limit = 1 << 20
+    if not 0 <= shard < limit or (entries.size and int(entries.max()) >= limit):
+        raise DataError(f"shard {shard} or an entry in it is {limit} or more", where=namespace,
+                        cure="make fewer or smaller shards")  # fmt: skip
+    space = int.from_bytes(hashlib.sha256(namespace.encode()).digest()[:3], "big") >> 1
+    return np.int64((space << 40) + (shard << 20)) + entries.astype(np.int64)
+
+
+def as_awkward(table: pa.Table) -> ak.Array:
+    """The same events as an awkward array of records."""
+    array: Any = ak.from_arrow(table)
+    return array

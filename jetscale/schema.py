@@ -1,0 +1,167 @@
+"""Columns with units, and the check that a table keeps the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jetscale.config import Config
+from jetscale.errors import ConfigError, DataError, nearest
+
+Number = Literal["int8", "int32", "int64", "float32", "float64"]
+ARROW: dict[str, pa.DataType] = {
+    "int8": pa.int8(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "float32": pa.float32(),
+    "float64": pa.float64(),
+}
+
+
+class Column(Config):
+    """One named column: a number per event, or, with `of`, a list with one number per member of a collection.
+
+    `of="jet"` makes it a ragged list per event; all columns of one collection have the same lengths.
+    `missing` stands where a user's events do not have the column; without it the column is required.
+    """
+
+    name: str
+    dtype: Number
+    unit: str
+    doc: str
+    of: str | None = None
+    missing: float | None = None
+
+    @property
+    def arrow(self) -> pa.DataType:
+        number = ARROW[self.dtype]
+        return pa.list_(number) if self.of else number
+
+
+class Schema(Config):
+    """An ordered set of columns."""
+
+    columns: tuple[Column, ...]
+
+    def __getitem__(self, name: str) -> Column:
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise ConfigError(f"no column {name!r}", where="schema", cure=nearest(name, self.names))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def each(self) -> Iterator[Column]:
+        return iter(self.columns)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """Names of the collections that the columns speak of, in order."""
+        return tuple(dict.fromkeys(column.of for column in self.columns if column.of))
+
+    @property
+    def arrow(self) -> pa.Schema:
+        return pa.schema([pa.field(column.name, column.arrow, nullable=False) for column in self.columns])
+
+    def only(self, names: Iterable[str]) -> Schema:
+        return Schema(columns=tuple(self[name] for name in names))
+
+    def plus(self, *columns: Column) -> Schema:
+        """This schema with columns added; one of the same name takes the old one's place."""
+        fresh = {column.name: column for column in columns}
+        kept = tuple(fresh.pop(column.name, column) for column in self.columns)
+        return Schema(columns=kept + tuple(fresh.values()))
+
+
+EVENT_ID = Column(name="event_id", dtype="int64", unit="", doc="unique in the sample")
+WEIGHT = Column(name="weight", dtype="float64", unit="", doc="physics weight", missing=1.0)
+
+JET_EVENTS = Schema(
+    columns=(
+        EVENT_ID,
+        WEIGHT,
+        Column(name="true_mass", dtype="float32", unit="GeV", missing=-1.0,
+               doc="mass of the two parents; 0 background, -1 not known"),
+        Column(name="decay_mode", dtype="int8", unit="", missing=-1,
+               doc="quarks per parent; 0 background, -1 not known"),
+        Column(name="jet_pt", of="jet", dtype="float32", unit="GeV", doc="transverse momentum, falling within an event"),
+        Column(name="jet_eta", of="jet", dtype="float32", unit="", doc="pseudorapidity"),
+        Column(name="jet_phi", of="jet", dtype="float32", unit="rad", doc="azimuth"),
+        Column(name="jet_mass", of="jet", dtype="float32", unit="GeV", doc="mass"),
+        Column(name="jet_parent_ancestry", of="jet", dtype="int8", unit="", missing=-1,
+               doc="parent of most of the jet's parton pt: 0 none, 1, 2 the parents, -1 not known"),
+        Column(name="jet_parent_quark", of="jet", dtype="int8", unit="", missing=-1,
+               doc="parent of the hardest decay quark in the jet: 0 none, 1, 2 the parents, -1 not known"),
+    )
+)  # fmt: skip
+
+
+def lengths(table: pa.Table, collection: str, schema: Schema) -> np.ndarray:
+    """Members of a collection in every event, (B,) int64.
+
+    Raises:
+        DataError: two columns of the collection differ in length.
+    """
+    names = [column.name for column in schema.each() if column.of == collection]
+    first, *rest = [pc.list_value_length(table[name]).combine_chunks().to_numpy(zero_copy_only=False) for name in names]
+    for name, other in zip(names[1:], rest, strict=True):
+        if not np.array_equal(first, other):
+            row = int(np.flatnonzero(first != other)[0])
+            raise DataError(
+                f"event {row}: {names[0]} has {first[row]} entries, {name} has {other[row]}",
+                where=name,
+                cure=f"all {collection}_* columns must describe the same {collection}s",
+            )
+    return np.asarray(first, dtype=np.int64)
+
+
+def flat(column: pa.ChunkedArray) -> np.ndarray:
+    """All numbers of a column, lists flattened, as one numpy array."""
+    array = column.combine_chunks()
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        array = array.flatten()
+    return np.asarray(array.to_numpy(zero_copy_only=False))
+
+
+def check(table: pa.Table, schema: Schema, where: str) -> None:
+    """The contract at both ends: columns, types, no nulls, finite values, equal lengths, unique ids.
+
+    Raises:
+        DataError: names the column, the value and the cure.
+    """
+    for column in schema.each():
+        if column.name not in table.column_names:
+            raise DataError(f"column {column.name!r} is missing", where=where,
+                            cure=nearest(column.name, table.column_names))  # fmt: skip
+        have = table.schema.field(column.name).type
+        if have != column.arrow:
+            raise DataError(f"column {column.name!r} is {have}, not {column.arrow}", where=where,
+                            cure="convert it before writing")  # fmt: skip
+        if table[column.name].null_count:
+            raise DataError(f"column {column.name!r} has {table[column.name].null_count} nulls", where=where,
+                            cure="fill them or drop the events")  # fmt: skip
+        _check_finite(table, column, where)
+    for collection in schema.collections:
+        lengths(table, collection, schema)
+    if "event_id" in schema and pc.count_distinct(table["event_id"]).as_py() != table.num_rows:
+        raise DataError("event_id is not unique", where=where, cure="give every event an id of its own")
+
+
+def _check_finite(table: pa.Table, column: Column, where: str) -> None:
+    values = flat(table[column.name])
+    if values.dtype.kind != "f":
+        return
+    bad = int(values.size - np.isfinite(values).sum())
+    if bad:
+        first = values[~np.isfinite(values)][0]
+        raise DataError(f"column {column.name!r} has {bad} values that are not finite (the first is {first})",
+                        where=where, cure="drop or mend these events before writing")  # fmt: skip
