@@ -1,0 +1,193 @@
+"""A Run: one task trained on one stream. Everything that decides the outcome is here, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
+
+from jetscale.config import Config, Values, build, digest, merge, parse_set, read_yaml
+from jetscale.errors import ConfigError, nearest
+from jetscale.events import SHIPPED
+from jetscale.stream import Stream
+from jetscale.task import Task, find
+
+WHOLE = ("horizon", "stream.samples", "stream.select")
+
+
+class Horizon(Config):
+    """How long: one of `{epochs: 20}`, `{steps: 10000}`, `{events: 1e9}`."""
+
+    epochs: float | None = Field(None, gt=0)
+    steps: int | None = Field(None, gt=0)
+    events: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if sum(value is not None for value in (self.epochs, self.steps, self.events)) != 1:
+            raise ValueError("give exactly one of epochs, steps, events")
+        return self
+
+
+class Optimiser(Config):
+    """AdamW with a learning-rate schedule; `clip` is the largest norm of the whole gradient, 0 for none."""
+
+    rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["constant", "cosine", "one_cycle"] = "one_cycle"
+    warm_up: float = Field(0.15, ge=0, lt=1, description="share of the horizon over which the rate rises")
+    clip: float = Field(1.0, ge=0)
+
+
+class Scale(Config):
+    """How much at once and where; nothing here but `events_per_step` and `lanes` changes the result."""
+
+    events_per_step: int = Field(256, gt=0, description="rows of a global step, all workers together")
+    lanes: int = Field(12, gt=0, description="fixed shares that a step is dealt to; workers must divide it")
+    workers: int = Field(1, gt=0)
+    events_per_micro_batch: int = Field(1024, gt=0, description="most rows in one forward pass of one worker")
+    engine: Literal["torch", "deepspeed"] = "deepspeed"
+    stage: Literal[0, 1, 2, 3] = Field(1, description="ZeRO stage of DeepSpeed")
+    source: Literal["auto", "ray", "pyarrow"] = "auto"
+    launch: Literal["ray", "here"] = Field("ray", description="under Ray Train, or in this process (one worker)")
+    shape: str = Field("laptop", description="a file in cluster/shapes/: what one worker is given")
+
+    @model_validator(mode="after")
+    def _workers_divide_lanes(self) -> Self:
+        if self.lanes % self.workers:
+            fit = [n for n in range(1, self.lanes + 1) if self.lanes % n == 0]
+            raise ValueError(f"{self.workers} workers do not divide {self.lanes} lanes: use one of {fit} workers")
+        if self.launch == "here" and self.workers > 1:
+            raise ValueError(f"launch: here has one worker, not {self.workers}: use launch: ray")
+        return self
+
+
+class Track(Config):
+    """Where the training can be watched, beside the JSON-lines log that is always written."""
+
+    wandb: bool = True
+    project: str = "jetscale"
+    log_every: int = Field(10, gt=0, description="steps between two lines of the log")
+    validate_every: float = Field(1.0, gt=0, description="epochs between two passes over the validation part")
+
+
+class Run(Config):
+    """One task trained on one stream."""
+
+    system: str
+    task: SerializeAsAny[Task]
+    stream: Stream
+    horizon: Horizon
+    optimiser: Optimiser = Optimiser()
+    precision: Literal["fp32", "bf16"] = "fp32"
+    scale: Scale = Scale()
+    track: Track = Track()
+    start: str | None = Field(None, description="folder of a trained run whose weights this one starts from")
+    freeze: tuple[str, ...] = Field((), description="parameters that stay: prefixes of their names")
+    seed: int = Field(1, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _task_of_the_system(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("system"), str):
+            kind = find(values["system"]).task
+            task = values.get("task", {})
+            return {**values, "task": task if isinstance(task, Task) else build(kind, task, "task")}
+        return values
+
+    @field_validator("start")
+    @classmethod
+    def _start_is_a_run(cls, start: str | None) -> str | None:
+        if start is not None and not (Path(start) / "run.yaml").is_file():
+            raise ValueError("is not the folder of a run: it has no run.yaml")
+        return start
+
+    @model_validator(mode="after")
+    def _engine_can(self) -> Self:
+        if self.precision == "bf16" and (self.scale.engine != "deepspeed" or self.scale.stage == 0):
+            raise ValueError("precision bf16 needs scale.engine deepspeed and scale.stage 1 or more")
+        return self
+
+    def name(self, fingerprints: Mapping[str, str]) -> str:
+        """The digest that names the work: equal digests, equal work.
+
+        `fingerprints` are the samples' (`Events.fingerprint`): the content counts, not where it lies. How the work is
+        spread over workers, tracked and logged does not count.
+        """
+        values = self.values()
+        values["stream"]["samples"] = {
+            name: {**source, "events": fingerprints[name]} for name, source in values["stream"]["samples"].items()
+        }
+        scale = values.pop("scale")
+        values.pop("track")
+        values["lanes"], values["events_per_step"] = scale["lanes"], scale["events_per_step"]
+        return digest(values)
+
+
+class Resolved(NamedTuple):
+    """A run and, for every dotted setting, the layer that set it."""
+
+    run: Run
+    why: dict[str, str]
+
+
+def load(job: Path, sets: Sequence[str] = ()) -> Resolved:
+    """Resolve a job: field defaults < the system's recipe < the job's YAML < `--set`.
+
+    Raises:
+        ConfigError: an unknown key or system, a value that cannot be, a file that is not a train job.
+    """
+    values = read_yaml(job)
+    if set(values) != {"train"} or not isinstance(values["train"], dict):
+        raise ConfigError(f"its top key is {', '.join(map(repr, values)) or 'absent'}, not 'train'", where=str(job),
+                          cure="put the job under the one key train:")  # fmt: skip
+    return resolve(values["train"], [(str(job.name), values["train"]), *((f"--set {s}", parse_set(s)) for s in sets)],
+                   str(job))  # fmt: skip
+
+
+def resolve(job: Values, layers: Sequence[tuple[str, Values]], where: str) -> Resolved:
+    """Put the layers of a job over its system's recipe."""
+    system = next((values["system"] for _, values in reversed(layers) if "system" in values), None)
+    if not isinstance(system, str):
+        raise ConfigError("'system' is missing", where=where, cure="add system: assigner (jetscale systems lists them)")
+    recipe = find(system).recipe()
+    values, why = merge([(f"recipe of {system}", recipe), *layers], WHOLE)
+    run = build(Run, _absolute(values), where)
+    return Resolved(run, _defaults_named(run, why))
+
+
+def _absolute(values: Values) -> Values:
+    """Sample folders as absolute paths, so that workers elsewhere and later runs find them."""
+    stream = values.get("stream")
+    samples = stream.get("samples") if isinstance(stream, dict) else None
+    if not isinstance(samples, dict):
+        return values
+    found = {}
+    for name, source in samples.items():
+        events = source.get("events") if isinstance(source, dict) else None
+        local = isinstance(events, str) and not events.startswith(SHIPPED) and "://" not in events
+        found[name] = {**source, "events": str(Path(str(events)).expanduser().absolute())} if local else source
+    return {**values, "stream": {**values["stream"], "samples": found}}
+
+
+def _defaults_named(run: Run, why: dict[str, str]) -> dict[str, str]:
+    from jetscale.config import leaves
+
+    return {leaf: why.get(leaf, "default") for leaf in leaves(run.values())}
+
+
+def read(folder: Path) -> Run:
+    """The resolved run that a run's folder keeps.
+
+    Raises:
+        ConfigError: no run.yaml there.
+    """
+    file = folder / "run.yaml"
+    if not file.is_file():
+        near = [path.parent.name for path in folder.parent.glob("*/run.yaml")] if folder.parent.is_dir() else []
+        raise ConfigError("is not the folder of a run: it has no run.yaml", where=str(folder),
+                          cure=nearest(folder.name, near))  # fmt: skip
+    return build(Run, read_yaml(file), str(file))

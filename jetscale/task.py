@@ -1,0 +1,183 @@
+"""What is learned from a batch: the Task, the Batch it sees, and how a system is found by its name.
+
+Tensor names carry their shape, one legend for the whole project:
+B event (row of a batch), J jet, P particle, C feature, K class, H hidden, N neighbour, T tree step, 4 (E, px, py, pz).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+from typing import ClassVar, NamedTuple
+
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from jetscale.config import Config, Values
+from jetscale.errors import ConfigError, nearest
+from jetscale.schema import Schema
+
+
+class At(NamedTuple):
+    """Where the training is: the step about to be made, its first row's epoch, the done share of the horizon."""
+
+    step: int
+    epoch: int
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded columns of some rows, and where and when these rows are seen.
+
+    `columns` holds (B,) tensors for event columns and (B, J) for those of a collection; padded entries are 0 and
+    `masks[collection]` (B, J) is True where an entry is real. `weight_B` is the training weight.
+    """
+
+    columns: Mapping[str, Tensor]
+    masks: Mapping[str, Tensor]
+    weight_B: Tensor
+    lane_B: Tensor
+    row_B: Tensor
+    at: At
+    seed: int
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.columns[name]
+
+    def __len__(self) -> int:
+        return self.weight_B.shape[0]
+
+    def mask(self, collection: str) -> Tensor:
+        return self.masks[collection]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return replace(
+            self,
+            columns={name: tensor.to(device) for name, tensor in self.columns.items()},
+            masks={name: tensor.to(device) for name, tensor in self.masks.items()},
+            weight_B=self.weight_B.to(device),
+            lane_B=self.lane_B.to(device),
+            row_B=self.row_B.to(device),
+        )
+
+    def noise(self, *shape: int) -> Tensor:
+        """Uniform numbers in (0, 1), (B, *shape) float32.
+
+        Each is a function of (seed, step, lane, row in the lane, index) alone: neither the padding nor the number of
+        workers changes it.
+        """
+        key = _mix(_mix(_mix(self.lane_B * 0 + self.seed) + self.at.step) + self.lane_B)
+        key = _mix(key + self.row_B)
+        for size in shape:
+            key = _mix(key[..., None] + torch.arange(size, device=key.device))
+        return ((key >> 40 & 0xFFFFFF).to(torch.float32) + 0.5) / float(1 << 24)
+
+
+def _mix(key: Tensor) -> Tensor:
+    """The splitmix64 finaliser on wrapped int64 (Steele, Lea, Flood 2014): every input bit stirs every output bit."""
+    key = key + -7046029254386353131
+    key = (key ^ _shift(key, 30)) * -4658895280553007687
+    key = (key ^ _shift(key, 27)) * -7723592293110705685
+    return key ^ _shift(key, 31)
+
+
+def _shift(key: Tensor, bits: int) -> Tensor:
+    """Logical shift right; torch has only the arithmetic one for int64."""
+    return (key >> bits) & ((1 << (64 - bits)) - 1)
+
+
+class Task(Config):
+    """What a network must do with a batch. Abstract; every system's Task is final.
+
+    A loss is named terms per row, `{term: value_B}`, with weights known before any forward pass, `{term: weight_B}`;
+    the loop divides each term by its own weight sum over the whole step. `loss` and `score` call only `net(...)`,
+    never its parts, so that sharded parameters are gathered.
+    """
+
+    columns: ClassVar[Schema]
+    outputs: ClassVar[Schema]
+
+    @abstractmethod
+    def build(self, seed: int) -> nn.Module:
+        """The network with fresh weights, the same for the same seed."""
+
+    @abstractmethod
+    def weights(self, batch: Batch) -> dict[str, Tensor]:
+        """Weight of each row in each term, `{term: (B,)}`."""
+
+    @abstractmethod
+    def loss(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Value of each row in each term, `{term: (B,)}`, float32."""
+
+    @abstractmethod
+    def score(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The columns of `outputs` to add to the table: (B,), or (B, J) padded for a collection's."""
+
+    @abstractmethod
+    def toy(self, n: int, seed: int) -> pa.Table:
+        """Small made-up events that this task can be tried on, with the columns it needs."""
+
+
+class System(NamedTuple):
+    """A file of `systems/`, or a user's own: its Task and its recipe."""
+
+    name: str
+    task: type[Task]
+    recipe: Callable[[], Values]
+    doc: str
+
+
+def names() -> tuple[str, ...]:
+    """The systems that ship: the folder is the list."""
+    import jetscale.systems
+
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(jetscale.systems.__path__)))
+
+
+def find(name: str) -> System:
+    """The system of a name, or of a path to a user's own file.
+
+    Raises:
+        ConfigError: no such system or file, or a file that is not a system.
+    """
+    module = _from_file(Path(name)) if name.endswith(".py") else _from_folder(name)
+    tasks = [
+        kind
+        for kind in vars(module).values()
+        if inspect.isclass(kind) and issubclass(kind, Task) and kind.__module__ == module.__name__
+    ]
+    if len(tasks) != 1 or not callable(getattr(module, "recipe", None)):
+        raise ConfigError(f"has {len(tasks)} Task classes and must have one, and a function recipe()", where=name,
+                          cure="see jetscale/systems/assigner.py")  # fmt: skip
+    return System(name, tasks[0], module.recipe, inspect.getdoc(module) or "")
+
+
+def _from_folder(name: str) -> ModuleType:
+    if name not in names():
+        raise ConfigError(f"no system {name!r}", where="system", cure=nearest(name, names()))
+    return importlib.import_module(f"jetscale.systems.{name}")
+
+
+def _from_file(path: Path) -> ModuleType:
+    # The name holds the content's path, so that workers which load the file again pickle to the same class.
+    name = f"jetscale_user_{path.stem}"
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path.resolve()):
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ConfigError("no such file", where=str(path), cure="give the path of a system's Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
