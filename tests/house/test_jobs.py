@@ -1,0 +1,29 @@
+"""Every job and every shape that ships can be read, and every job fits its shape."""
+
+from pathlib import Path
+
+import pytest
+
+from jetscale.config import read_yaml
+
+ROOT = Path(__file__).parents[2]
+JOBS = sorted((ROOT / "jobs").rglob("*.yaml"))
+
+
+def test_there_are_jobs():
+    assert JOBS
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: str(job.relative_to(ROOT)))
+def test_the_job_loads(job):
+    (verb,) = read_yaml(job)
+    if verb == "train":
+        from jetscale.run import load
+
+        run = load(job).run
+        assert (ROOT / "cluster" / "shapes" / f"{run.scale.shape}.yaml").is_file()
+    else:
+        assert verb == "generate", f"no verb {verb!r}"
+        from jetscale.data.generate import load
+
+        assert load(job).events > 0
