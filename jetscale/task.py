@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from jetscale.config import Config, Values
 from jetscale.errors import ConfigError, nearest
+from jetscale.keyed import mix, uniform
 from jetscale.schema import Schema
 
 
@@ -77,24 +78,11 @@ class Batch:
         Each is a function of (seed, step, lane, row in the lane, index) alone: neither the padding nor the number of
         workers changes it.
         """
-        key = _mix(_mix(_mix(self.lane_B * 0 + self.seed) + self.at.step) + self.lane_B)
-        key = _mix(key + self.row_B)
+        key = mix(mix(torch.full_like(self.lane_B, self.seed)) + self.at.step)
+        key = mix(mix(key + self.lane_B) + self.row_B)
         for size in shape:
-            key = _mix(key[..., None] + torch.arange(size, device=key.device))
-        return ((key >> 40 & 0xFFFFFF).to(torch.float32) + 0.5) / float(1 << 24)
-
-
-def _mix(key: Tensor) -> Tensor:
-    """The splitmix64 finaliser on wrapped int64 (Steele, Lea, Flood 2014): every input bit stirs every output bit."""
-    key = key + -7046029254386353131
-    key = (key ^ _shift(key, 30)) * -4658895280553007687
-    key = (key ^ _shift(key, 27)) * -7723592293110705685
-    return key ^ _shift(key, 31)
-
-
-def _shift(key: Tensor, bits: int) -> Tensor:
-    """Logical shift right; torch has only the arithmetic one for int64."""
-    return (key >> bits) & ((1 << (64 - bits)) - 1)
+            key = mix(key[..., None] + torch.arange(size, device=key.device))
+        return uniform(key).to(torch.float32).clamp(1e-7, 1.0 - 1e-7)
 
 
 class Task(Config):

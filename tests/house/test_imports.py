@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 FLOOR = {"config", "errors"}
-PURE = {"physics", "nn", "metrics"}
+PURE = {"physics", "nn", "metrics", "keyed"}
 TABLES = {"schema", "events"}
 NOUNS = {"task", "stream", "run", "study"}
 BELOW = FLOOR | PURE | TABLES | NOUNS | {"shipped", "terminal"}
@@ -23,13 +23,14 @@ MAY: dict[str, set[str]] = {
     "config": {"errors"},
     "shipped": FLOOR,
     "terminal": FLOOR,
-    "physics": FLOOR,
+    "keyed": set(),
+    "physics": FLOOR | {"keyed"},
     "metrics": FLOOR,
-    "nn": FLOOR | {"physics"},
+    "nn": FLOOR | {"physics", "keyed"},
     "schema": FLOOR,
     "events": FLOOR | {"schema", "shipped"},
     "task": FLOOR | PURE | TABLES,
-    "stream": FLOOR | TABLES,
+    "stream": FLOOR | TABLES | {"keyed"},
     "run": FLOOR | TABLES | {"shipped", "task", "stream"},
     "study": FLOOR | TABLES | {"shipped", "run"},
     "systems": FLOOR | PURE | TABLES | NOUNS,

@@ -1,0 +1,201 @@
+"""The feed: from the plan to padded batches, for the lanes that one worker serves."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from jetscale.data.batch import batch
+from jetscale.data.plan import Item, Plan, Slice
+from jetscale.data.source import Bytes
+from jetscale.schema import Schema
+from jetscale.stream import Stream
+from jetscale.task import At, Batch
+
+T = TypeVar("T")
+
+
+class Step(NamedTuple):
+    """One global step as this worker sees it: whole lanes in every micro-batch, as many of them on every worker."""
+
+    at: At
+    micro: tuple[Batch, ...]
+    rows: int
+
+
+class Weighting(NamedTuple):
+    """How a sample's rows are weighted in training: factor, and what its physics weight is divided by (0: unused)."""
+
+    factor: float
+    mean: float
+    absolute: bool
+
+
+def weightings(stream: Stream, means: Mapping[str, float]) -> dict[str, Weighting]:
+    """Every sample's weighting."""
+    return {
+        name: Weighting(source.weight, means[name] if source.event_weight else 0.0, stream.negative_weights == "abs")
+        for name, source in stream.samples.items()
+    }
+
+
+class Feed:
+    """The steps of a training, for the lanes of one worker."""
+
+    def __init__(self, plan: Plan, source: Bytes, schema: Schema, weighting: Mapping[str, Weighting], *,
+                 rank: int = 0, world: int = 1) -> None:  # fmt: skip
+        scale = plan.run.scale
+        share = scale.lanes // world
+        self.plan, self.source, self.schema, self.weighting = plan, source, schema, dict(weighting)
+        self.lanes = range(rank * share, (rank + 1) * share)
+        self.lanes_per_micro = _lanes_per_micro(share, scale.events_per_step / scale.lanes, scale.events_per_micro_batch)
+
+    def steps(self, after: int = 0) -> Iterator[Step]:
+        """The steps from number `after` on, in order."""
+        tables = self.source.read(self.plan.items(self.lanes, after))
+        waiting = _Waiting(tables, self.plan, after)
+        for number in range(after, self.plan.steps):
+            taken = {lane: waiting.take(lane, self.plan.rows(number, lane)) for lane in self.lanes}
+            at = self.plan.at(number)
+            micro = tuple(
+                self._batch({lane: taken[lane] for lane in self.lanes[start : start + self.lanes_per_micro]}, at)
+                for start in range(0, len(self.lanes), self.lanes_per_micro)
+            )
+            rows = int((self.plan.taken[number + 1] - self.plan.taken[number]).sum())
+            yield Step(at, micro, rows)
+
+    def _batch(self, lanes: Mapping[int, Sequence[tuple[str, pa.Table]]], at: At) -> Batch:
+        tables = [table for parts in lanes.values() for _, table in parts]
+        sizes = [sum(table.num_rows for _, table in parts) for parts in lanes.values()]
+        weight_B = [self._weights(sample, table) for parts in lanes.values() for sample, table in parts]
+        return batch(tables, self.schema, np.concatenate([np.zeros(0), *weight_B]), np.repeat(list(lanes), sizes),
+                     np.concatenate([np.zeros(0, dtype=np.int64), *map(np.arange, sizes)]), at,
+                     self.plan.run.seed)  # fmt: skip
+
+    def _weights(self, sample: str, table: pa.Table) -> np.ndarray:
+        return training_weight(table, self.weighting[sample])
+
+
+def training_weight(table: pa.Table, how: Weighting) -> np.ndarray:
+    """Training weight of every row, (B,) float64."""
+    if not how.mean:
+        return np.full(table.num_rows, how.factor)
+    weight_B = table["weight"].to_numpy() / how.mean * how.factor
+    return np.abs(weight_B) if how.absolute else weight_B
+
+
+class _Waiting:
+    """Rows that were read and not yet used, by sample, lane and position."""
+
+    def __init__(self, tables: Iterator[tuple[Item, pa.Table]], plan: Plan, after: int) -> None:
+        self.tables, self.lanes = tables, plan.run.scale.lanes
+        self.begin = {order.sample: int(plan.taken[after, k]) for k, order in enumerate(plan.orders)}
+        self.next: dict[tuple[str, int], int] = {}
+        self.rows: dict[tuple[str, int, int], pa.Table] = {}
+
+    def take(self, lane: int, wanted: Sequence[int]) -> list[tuple[str, pa.Table]]:
+        """The next rows of a lane: so many of each sample."""
+        return [
+            (sample, table)
+            for sample, n in zip(self.begin, wanted, strict=True)
+            for table in self._take(sample, lane, n)
+        ]
+
+    def _take(self, sample: str, lane: int, n: int) -> Iterator[pa.Table]:
+        begin = self.begin[sample]
+        position = self.next.get((sample, lane), begin + (lane - begin) % self.lanes)
+        while n:
+            while (sample, lane, position) not in self.rows:
+                self._receive(*next(self.tables))
+            table = self.rows.pop((sample, lane, position))
+            used = table.slice(0, n)
+            yield used
+            n -= used.num_rows
+            position += used.num_rows * self.lanes
+            if used.num_rows < table.num_rows:
+                self.rows[sample, lane, position] = table.slice(used.num_rows)
+        self.next[sample, lane] = position
+
+    def _receive(self, item: Item, table: pa.Table) -> None:
+        start = 0
+        for part in item.slices:
+            rows = part.high - part.low
+            self.rows[item.sample, part.lane, part.position] = table.slice(start, rows)
+            start += rows
+
+
+class Pass:
+    """One ordered pass over a part of the samples, each row once: for validation and scoring."""
+
+    def __init__(self, plan: Plan, source: Bytes, schema: Schema, weighting: Mapping[str, Weighting], *,
+                 rank: int = 0, world: int = 1) -> None:  # fmt: skip
+        self.plan, self.source, self.schema, self.weighting = plan, source, schema, dict(weighting)
+        self.rank, self.world = rank, world
+
+    def items(self) -> Iterator[Item]:
+        """Whole chunks in their order on disk, dealt to the workers in turn."""
+        every = ((name, n) for name, chunks in self.plan.chunks.items() for n in range(len(chunks)))
+        for turn, (name, n) in enumerate(every):
+            rows = self.plan.chunks[name][n].selected[self.plan.part]
+            if rows and turn % self.world == self.rank:
+                yield Item(name, -1, n, (Slice(0, 0, rows, 0),))
+
+    def batches(self, rows: int) -> Iterator[tuple[str, Batch]]:
+        """(sample, batch) of at most so many rows."""
+        for item, table in self.source.read(self.items()):
+            for start in range(0, table.num_rows, rows):
+                part = table.slice(start, rows)
+                n = part.num_rows
+                weight_B = training_weight(part, self.weighting[item.sample])
+                yield item.sample, batch([part], self.schema, weight_B, np.zeros(n, dtype=np.int64),
+                                         np.arange(start, start + n), At(0, 0, 1.0), self.plan.run.seed)  # fmt: skip
+
+
+def ahead(things: Iterator[T], depth: int = 2) -> Iterator[T]:
+    """The same things, made in a thread of their own so that the consumer finds the next one ready."""
+    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def put(thing: T | None, problem: BaseException | None) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put((thing, problem), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def make() -> None:
+        try:
+            for thing in things:
+                if not put(thing, None):
+                    return
+            put(None, StopIteration())
+        except BaseException as problem:  # handed to the consumer, which raises it
+            put(None, problem)
+
+    thread = threading.Thread(target=make, name="feed", daemon=True)
+    thread.start()
+    try:
+        while True:
+            thing, problem = ready.get()
+            if isinstance(problem, StopIteration):
+                return
+            if problem is not None:
+                raise problem
+            assert thing is not None
+            yield thing
+    finally:
+        stop.set()
+        thread.join(timeout=5.0)
+
+
+def _lanes_per_micro(share: int, rows_per_lane: float, most: int) -> int:
+    """As many whole lanes as fit into a micro-batch and divide the worker's share evenly."""
+    fitting = [n for n in range(1, share + 1) if share % n == 0 and n * rows_per_lane <= most]
+    return max(fitting, default=1)

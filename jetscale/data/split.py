@@ -1,0 +1,34 @@
+"""Which part of the split an event belongs to: a hash of its id, the same in whatever order or shard it is read."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from jetscale.keyed import mix, uniform
+from jetscale.stream import PARTS, Split
+
+
+def part_of(event_id_B: np.ndarray, split: Split) -> np.ndarray:
+    """0 train, 1 validation, 2 test, (B,) int8."""
+    key_B = mix(mix(torch.from_numpy(np.array(event_id_B))) + split.seed)
+    share_B = uniform(key_B).numpy()
+    return np.searchsorted([split.train, split.train + split.validation], share_B, side="right").astype(np.int8)
+
+
+def selected(table: pa.Table, select: dict[str, tuple[float | None, float | None]]) -> np.ndarray:
+    """Rows whose columns lie in their [low, high) ranges, (B,) bool."""
+    keep_B = np.ones(table.num_rows, dtype=bool)
+    for name, (low, high) in select.items():
+        values_B = table[name].to_numpy()
+        if low is not None:
+            keep_B &= values_B >= low
+        if high is not None:
+            keep_B &= values_B < high
+    return keep_B
+
+
+def counts(event_id_B: np.ndarray, keep_B: np.ndarray, split: Split) -> list[int]:
+    """Selected rows of each part."""
+    return [int(n) for n in np.bincount(part_of(event_id_B, split)[keep_B], minlength=len(PARTS))]

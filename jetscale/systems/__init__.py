@@ -1,0 +1,1 @@
+"""One file per system: a Task, its toy and its recipe."""
