@@ -51,48 +51,50 @@ class Table:
         return Table(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
 
     @property
-    def signal_B(self) -> Bools:
+    def signal(self) -> Bools:
+        """Which rows (B) are signal."""
         return np.asarray(self.true_mass_B > 0)
 
     @property
-    def ratio_B(self) -> Floats:
+    def ratio(self) -> Floats:
         """Reconstructed over true mass of the signal rows."""
-        return self.mass_B[self.signal_B] / self.true_mass_B[self.signal_B]
+        return self.mass_B[self.signal] / self.true_mass_B[self.signal]
 
     @property
-    def signal_weight_B(self) -> Floats:
-        return self.weight_B[self.signal_B]
+    def signal_weight(self) -> Floats:
+        """Weight of the signal rows."""
+        return self.weight_B[self.signal]
 
 
 def f10(table: Table) -> float:
     """Share of the signal with |mass / true mass - 1| < 0.1."""
-    return _mean(np.abs(table.ratio_B - 1) < WINDOW, table.signal_weight_B)
+    return _mean(np.abs(table.ratio - 1) < WINDOW, table.signal_weight)
 
 
 def width(table: Table) -> float:
     """Half the 16-84 % range of mass / true mass, over its median."""
-    low, middle, high = quantile(table.ratio_B, (0.16, 0.5, 0.84), table.signal_weight_B)
+    low, middle, high = quantile(table.ratio, (0.16, 0.5, 0.84), table.signal_weight)
     return float(0.5 * (high - low) / middle) if middle > 0 else np.nan
 
 
 def half_width(table: Table) -> float:
     """Half the 16-84 % range of mass / true mass."""
-    low, high = quantile(table.ratio_B, (0.16, 0.84), table.signal_weight_B)
+    low, high = quantile(table.ratio, (0.16, 0.84), table.signal_weight)
     return float(0.5 * (high - low))
 
 
 def median(table: Table) -> float:
     """Median of mass / true mass."""
-    return float(quantile(table.ratio_B, (0.5,), table.signal_weight_B)[0])
+    return float(quantile(table.ratio, (0.5,), table.signal_weight)[0])
 
 
 def peak_fraction(table: Table) -> float:
     """Largest share of the signal in any window of +-10 % of mass / true mass, wherever the window lies."""
-    weight_B = table.signal_weight_B
+    weight_B = table.signal_weight
     if not weight_B.sum() > 0:
         return np.nan
-    order_B = np.argsort(table.ratio_B, kind="stable")
-    ratio_B = table.ratio_B[order_B]
+    order_B = np.argsort(table.ratio, kind="stable")
+    ratio_B = table.ratio[order_B]
     below_B = np.concatenate(([0.0], np.cumsum(weight_B[order_B])))
     end_B = np.searchsorted(ratio_B, ratio_B * ((1 + WINDOW) / (1 - WINDOW)), side="right")
     start_B = np.searchsorted(ratio_B, ratio_B, side="left")
@@ -102,15 +104,15 @@ def peak_fraction(table: Table) -> float:
 
 def mass_auc(table: Table) -> float:
     """Probability that a signal event has a larger mass than a background event: 1 is no sculpting."""
-    rows_B = table.signal_B | table.background_B
-    return auc(table.mass_B[rows_B], table.signal_B[rows_B], table.weight_B[rows_B])
+    rows_B = table.signal | table.background_B
+    return auc(table.mass_B[rows_B], table.signal[rows_B], table.weight_B[rows_B])
 
 
 def relative_signal_position(table: Table) -> float:
     """Share of the background with a mass below the signal's median mass."""
-    if not (table.signal_B.any() and table.background_B.any()):
+    if not (table.signal.any() and table.background_B.any()):
         return np.nan
-    peak = quantile(table.mass_B[table.signal_B], (0.5,), table.signal_weight_B)[0]
+    peak = quantile(table.mass_B[table.signal], (0.5,), table.signal_weight)[0]
     return _mean(table.mass_B[table.background_B] < peak, table.weight_B[table.background_B])
 
 
@@ -122,15 +124,14 @@ def background_median(table: Table) -> float:
 def jet_accuracy(table: Table) -> float:
     """Share of the signal's jets with a known label that are in the right group."""
     known, right = (
-        float(np.sum(table.signal_weight_B * jets_B[table.signal_B]))
-        for jets_B in (table.jets_known_B, table.jets_right_B)
+        float(np.sum(table.signal_weight * jets_B[table.signal])) for jets_B in (table.jets_known_B, table.jets_right_B)
     )
     return right / known if known > 0 else np.nan
 
 
 def event_accuracy(table: Table) -> float:
     """Share of the signal events with known labels in which every such jet is in the right group."""
-    known_B = table.signal_B & (table.jets_known_B > 0)
+    known_B = table.signal & (table.jets_known_B > 0)
     return _mean(table.jets_right_B[known_B] == table.jets_known_B[known_B], table.weight_B[known_B])
 
 
