@@ -113,6 +113,10 @@ class Task(Config):
         """The columns of `outputs` to add to the table: (B,), or (B, J) padded for a collection's."""
 
     @abstractmethod
+    def figures(self, scored: pa.Table) -> dict[str, float]:
+        """Metrics of a scored table by name: what validation prints and early stopping may use."""
+
+    @abstractmethod
     def toy(self, n: int, seed: int) -> pa.Table:
         """Small made-up events that this task can be tried on, with the columns it needs."""
 

@@ -145,6 +145,11 @@ class Pass:
             if rows and turn % self.world == self.rank:
                 yield Item(name, -1, n, (Slice(0, 0, rows, 0),))
 
+    def filler(self) -> Batch:
+        """A batch of one empty row of weight 0."""
+        none = np.zeros(0, dtype=np.int64)
+        return batch([], self.schema, none, none, none, At(0, 0, 1.0), self.plan.run.seed)
+
     def batches(self, rows: int) -> Iterator[tuple[str, Batch]]:
         """(sample, batch) of at most so many rows."""
         for item, table in self.source.read(self.items()):

@@ -164,6 +164,11 @@ class Plan:
         """Steps of the whole horizon."""
         return len(self.taken) - 1
 
+    @property
+    def steps_per_epoch(self) -> float:
+        """Mean number of steps in an epoch."""
+        return self.steps * self.orders[self.epoch_of].rows / max(int(self.taken[-1, self.epoch_of]), 1)
+
     def at(self, step: int) -> At:
         """Where a step stands: its number, the epoch of its first row, the done share of the horizon."""
         return At(step, int(self.taken[step, self.epoch_of] // self.orders[self.epoch_of].rows), step / self.steps)

@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from jetscale import metrics
 from jetscale.config import Values
 from jetscale.events import complete
 from jetscale.nn.equivariant import EquivariantStack
@@ -25,11 +26,12 @@ from jetscale.nn.mlp import MLP
 from jetscale.physics.decays import boost, isotropic, phase_space
 from jetscale.physics.groupings import minimum_group_mass, reconstruct
 from jetscale.physics.kinematics import mass, p4
-from jetscale.schema import JET_EVENTS, Column, Schema
+from jetscale.schema import JET_EVENTS, Column, Schema, flat, lengths
 from jetscale.task import Batch, Task
 
 KINDS = 3  # none, parent 1, parent 2
 SWAPPED = [0, 2, 1]
+FIGURES = ("f10", "peak_fraction", "width", "median", "mass_auc", "relative_signal_position", "jet_accuracy")
 MASS_FLOOR = 1.0  # GeV: sqrt has no gradient at 0
 REFERENCE_FLOOR = 300.0  # GeV: light targets would otherwise outweigh all others in the relative mass loss
 
@@ -101,6 +103,10 @@ class Assigner(Task):
             "reco_mass": groups.mass_B,
             "reco_asymmetry": groups.asymmetry_B,
         }
+
+    def figures(self, scored: pa.Table) -> dict[str, float]:
+        """Peak, sculpting and accuracy of the scored validation events."""
+        return metrics.figures(FIGURES, mass_table(scored, f"jet_parent_{self.label}"))
 
     def toy(self, n: int, seed: int) -> pa.Table:
         """Pairs of 3-body decays at five masses with two extra jets, smeared by 6 %, and light pairs as background."""
@@ -232,6 +238,24 @@ def mass_loss(mass_B2: Tensor, target_B2: Tensor, delta: float = 0.1) -> Tensor:
         for paired_B2 in (target_B2, target_B2.flip(1))
     ]
     return torch.minimum(*pairings)
+
+
+def mass_table(scored: pa.Table, label: str) -> metrics.Table:
+    """A scored table as the figures of a mass and of groups want it."""
+    rows = scored.num_rows
+    row = np.repeat(np.arange(rows), lengths(scored, "jet", JET_EVENTS))
+    assigned, labels = flat(scored["jet_assigned"]), flat(scored[label])
+    known = labels >= 0
+    swapped = np.array(SWAPPED)[assigned]
+    right = [np.bincount(row[known & (named == labels)], minlength=rows) for named in (assigned, swapped)]
+    return metrics.Table(
+        mass_B=flat(scored["reco_mass"]).astype(np.float64),
+        true_mass_B=flat(scored["true_mass"]).astype(np.float64),
+        weight_B=flat(scored["weight"]),
+        background_B=flat(scored["decay_mode"]) == 0,
+        jets_right_B=np.maximum(*right),
+        jets_known_B=np.bincount(row[known], minlength=rows),
+    )
 
 
 def toy_events(n: int, rng: np.random.Generator) -> pa.Table:

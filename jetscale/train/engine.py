@@ -1,0 +1,212 @@
+"""Forward, backward, update: plain torch, or DeepSpeed with its ZeRO stages. The only file that knows DeepSpeed."""
+
+from __future__ import annotations
+
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from jetscale.data.feed import Step
+from jetscale.errors import TrainError
+from jetscale.run import Optimiser, Run
+from jetscale.train.loss import shares, weight_sums
+from jetscale.train.world import World
+
+
+class Engine(ABC):
+    """Holds the network and its optimiser, and makes steps."""
+
+    net: nn.Module
+
+    def __init__(self, run: Run, world: World) -> None:
+        self.run, self.world = run, world
+
+    def step(self, step: Step) -> dict[str, float]:
+        """One update from all micro-batches; the mean of every loss term over the whole step.
+
+        Raises:
+            TrainError: a loss that is not finite; the weights are then those of the step before.
+        """
+        micro = [batch.to(self.world.device) for batch in step.micro]
+        sums = weight_sums(self.run.task, micro, self.world)
+        totals = torch.zeros(len(sums), dtype=torch.float64, device=self.world.device)
+        for batch in micro:
+            terms = shares(self.run.task, self.net, batch, sums)
+            self._backward(torch.stack(list(terms.values())).sum())
+            totals += torch.stack([term.detach().double() for term in terms.values()])
+        means = dict(zip(sums, self.world.sum(totals).tolist(), strict=True))
+        if not all(math.isfinite(value) for value in means.values()):
+            raise TrainError(f"the loss of step {step.at.step} is not finite: {means}", where=self.run.system,
+                             cure="lower optimiser.rate, set optimiser.clip, or look for odd events")  # fmt: skip
+        self._update(rate_at(self.run.optimiser, step.at.fraction))
+        return means
+
+    @abstractmethod
+    def _backward(self, share: Tensor) -> None:
+        """Add the gradient of this worker's share of the loss."""
+
+    @abstractmethod
+    def _update(self, rate: float) -> None:
+        """Change the weights by the gradient of the whole step, and forget it."""
+
+    @abstractmethod
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers, whole, on the CPU. Collective: every worker must call it."""
+
+
+@final
+class TorchEngine(Engine):
+    """Plain torch; several workers sum their gradients themselves."""
+
+    def __init__(self, run: Run, net: nn.Module, world: World) -> None:
+        super().__init__(run, world)
+        self.net = net.to(world.device)
+        self.optimiser = torch.optim.AdamW(groups(net, run.optimiser), lr=run.optimiser.rate, betas=run.optimiser.betas)
+
+    def _backward(self, share: Tensor) -> None:
+        share.backward()  # type: ignore[no-untyped-call]
+
+    def _update(self, rate: float) -> None:
+        trained = [parameter for parameter in self.net.parameters() if parameter.grad is not None]
+        if self.world.size > 1:
+            summed = self.world.sum(torch.cat([parameter.grad.flatten() for parameter in trained]))  # type: ignore[union-attr]
+            for parameter, part in zip(trained, summed.split([p.numel() for p in trained]), strict=True):
+                parameter.grad = part.view_as(parameter)
+        if self.run.optimiser.clip:
+            nn.utils.clip_grad_norm_(trained, self.run.optimiser.clip)
+        _set_rate(self.optimiser, rate)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers."""
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.net.state_dict().items()}
+
+
+@final
+class DeepSpeedEngine(Engine):
+    """DeepSpeed with ZeRO stage 0 to 3. Its accelerator says which device and backend there are."""
+
+    def __init__(self, run: Run, net: nn.Module, world: World) -> None:
+        super().__init__(run, world)
+        import deepspeed
+
+        optimiser = torch.optim.AdamW(groups(net, run.optimiser), lr=run.optimiser.rate, betas=run.optimiser.betas)
+        self.deepspeed, self.optimiser, *_ = deepspeed.initialize(
+            model=net, optimizer=optimiser, config=deepspeed_settings(run), dist_init_required=False
+        )
+        self.net = self.deepspeed
+
+    def _backward(self, share: Tensor) -> None:
+        # DeepSpeed averages over the workers, our share belongs in a sum.
+        self.deepspeed.backward(share * self.world.size, scale_wrt_gas=False)
+
+    def _update(self, rate: float) -> None:
+        _set_rate(self.optimiser, rate)
+        self.deepspeed.step()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers, gathered under ZeRO 3, float32."""
+        import deepspeed
+
+        module: nn.Module = self.deepspeed.module
+        parameters = list(module.parameters())
+        with deepspeed.zero.GatheredParameters(parameters, enabled=self.run.scale.stage == 3):
+            state = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+        return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+def deepspeed_settings(run: Run) -> dict[str, Any]:
+    """DeepSpeed's own configuration for a run.
+
+    Everything that it would otherwise decide by itself is written out: it clips gradients at 1 unless told, and its
+    counting of micro-batches cannot follow a short step.
+    """
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": run.optimiser.clip,
+        "zero_optimization": {"stage": run.scale.stage},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": run.precision == "bf16"},
+        "steps_per_print": 1 << 30,
+    }
+
+
+def start(run: Run, net: nn.Module, world: World) -> Engine:
+    """The engine that the run asks for, around a network."""
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(not name.startswith(run.freeze) if run.freeze else True)
+    torch.manual_seed(run.seed * 65_537 + world.rank)  # dropout: the only thing that depends on the worker
+    if run.scale.engine == "torch":
+        return TorchEngine(run, net, world)
+    return DeepSpeedEngine(run, net, world)
+
+
+def ready_deepspeed() -> torch.device:
+    """Prepare DeepSpeed in this process, on top of the process group there is; the device it will use."""
+    os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    import deepspeed
+    import deepspeed.ops
+
+    accelerator = deepspeed.accelerator.get_accelerator()
+    on_cpu = accelerator.device_name() == "cpu"
+    if on_cpu:
+        # It would compile a shared-memory all-reduce that only its inference uses: minutes, and g++ needed.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    backend = "gloo" if on_cpu else accelerator.communication_backend_name()
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False)
+    return torch.device("cpu") if on_cpu else torch.device(accelerator.current_device_name())
+
+
+def groups(net: nn.Module, optimiser: Optimiser) -> list[dict[str, Any]]:
+    """Two groups of parameters: matrices, which decay, and biases and norms, which do not."""
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.ndim > 1]
+    others = [parameter for parameter in trained if parameter.ndim <= 1]
+    both = [{"params": matrices, "weight_decay": optimiser.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in both if group["params"]]
+
+
+def rate_at(optimiser: Optimiser, fraction: float) -> float:
+    """The learning rate when a share of the horizon is done: a function of the settings alone."""
+    rise = optimiser.warm_up
+    if optimiser.schedule == "constant":
+        return optimiser.rate * min(1.0, fraction / rise if rise and fraction < rise else 1.0)
+    if fraction < rise:
+        low = 0.04 if optimiser.schedule == "one_cycle" else 0.0
+        return optimiser.rate * (low + (1 - low) * (fraction / rise))
+    return optimiser.rate * 0.5 * (1 + math.cos(math.pi * (fraction - rise) / (1 - rise)))
+
+
+def _set_rate(optimiser: Any, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def parameters(net: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
+
+
+def load_weights(net: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
+    """Put saved weights into a network.
+
+    Raises:
+        TrainError: names or shapes that do not fit.
+    """
+    have = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    saved = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if have != saved:
+        odd = sorted(name for name in have.keys() | saved.keys() if have.get(name) != saved.get(name))
+        raise TrainError(f"the weights do not fit the network: {odd[0]} is {saved.get(odd[0], 'absent')}, "
+                         f"not {have.get(odd[0], 'there')}", where=where,
+                         cure="use the same network settings (width, layers, network)")  # fmt: skip
+    net.load_state_dict(dict(weights))

@@ -1,0 +1,208 @@
+"""Starting a training: in this process, or as workers of Ray Train."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from jetscale.config import Values, build, difference
+from jetscale.data.chunks import check_columns, count, mean_weight, needed, readers
+from jetscale.data.cluster import cluster
+from jetscale.data.feed import Feed, Pass, weightings
+from jetscale.data.plan import Chunk, Plan
+from jetscale.data.source import Bytes, PyarrowBytes, RayBytes
+from jetscale.errors import JetscaleError, TrainError
+from jetscale.events import Events, write_text
+from jetscale.run import Run, read
+from jetscale.shape import shape
+from jetscale.stream import Part
+from jetscale.train import checkpoint
+from jetscale.train.engine import ready_deepspeed, start
+from jetscale.train.loop import train as loop
+from jetscale.train.track import Tracker
+from jetscale.train.world import World
+
+
+class Counted(NamedTuple):
+    """What is known of the samples before the first step: chunks with counts, mean weights, fingerprints."""
+
+    chunks: dict[str, tuple[Chunk, ...]]
+    means: dict[str, float]
+    fingerprints: dict[str, str]
+
+
+def train(run: Run, out: Path) -> Path:
+    """Train a run in a folder: `run.yaml`, `data.json`, `log.jsonl` and `checkpoints/` are written there.
+
+    A folder that holds the same run finished is left as it is.
+
+    Raises:
+        DataError: a sample that is missing or not what its manifest says.
+        TrainError: a folder of another run, or a training that failed.
+    """
+    samples = run.stream.open()
+    counted = prepare(run, samples)
+    name = run.name(counted.fingerprints)
+    if finished(run, name, out):
+        return out
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    write_text(out / "run.yaml", run.to_yaml())
+    checkpoint.write_data(out, {"run": name, "samples": data_of(counted)})
+    if run.scale.launch == "here":
+        work(run, name, counted, out, world_here(run))
+    else:
+        _on_ray(run, name, counted, out)
+    return out
+
+
+def prepare(run: Run, samples: Mapping[str, Events]) -> Counted:
+    """Open, check and count every sample, before anything is started."""
+    columns = needed(run.task.columns)
+    for events in samples.values():
+        check_columns(events, columns)
+    policy = run.stream.negative_weights
+    return Counted(
+        {name: count(events, run.stream) for name, events in samples.items()},
+        {name: mean_weight(events, run.stream.samples[name], policy) for name, events in samples.items()},
+        {name: events.fingerprint for name, events in samples.items()},
+    )
+
+
+def data_of(counted: Counted) -> dict[str, Any]:
+    """The samples as `data.json` keeps them."""
+    return {
+        name: {
+            "fingerprint": counted.fingerprints[name],
+            "mean_weight": counted.means[name],
+            "rows": {part: sum(chunk.selected[part] for chunk in chunks) for part in chunks[0].selected},
+        }
+        for name, chunks in counted.chunks.items()
+    }
+
+
+def finished(run: Run, name: str, out: Path) -> bool:
+    """Whether the folder holds this very run, trained to its end.
+
+    Raises:
+        TrainError: the folder holds another run.
+    """
+    if not (out / "run.yaml").is_file():
+        return False
+    there = read(out)
+    if checkpoint.read_data(out).get("run") != name:
+        changed = difference(there, run) or ["the content of a sample"]
+        raise TrainError("holds another run; changed: " + "; ".join(changed), where=str(out),
+                         cure="choose another --out, or remove this folder")  # fmt: skip
+    return any(out.glob(f"checkpoints/*/{checkpoint.COMPLETE}"))
+
+
+def work(run: Run, name: str, counted: Counted, out: Path, world: World) -> None:
+    """What every worker does."""
+    torch.set_num_threads(max(1, int(shape(run.scale.shape).cpus_per_worker)))
+    samples = run.stream.open()
+    feed = Feed(Plan(run, counted.chunks), _bytes(run, samples, counted, "train"), run.task.columns,
+                weightings(run.stream, counted.means), rank=world.rank, world=world.size)  # fmt: skip
+    validation = Pass(Plan(run, counted.chunks, "validation"), _bytes(run, samples, counted, "validation"),
+                      run.task.columns, weightings(run.stream, counted.means), rank=world.rank,
+                      world=world.size)  # fmt: skip
+    net = run.task.build(run.seed)
+    if run.start:
+        checkpoint.start_from(net, Path(run.start))
+    engine = start(run, net, world)
+    track = Tracker(run, name, out, feed.plan.steps) if world.first else None
+    status = "failed"
+    try:
+        loop(run, engine, feed, validation, world, track, out)
+        status = "done"
+    finally:
+        if track:
+            track.close(status)
+
+
+def _bytes(run: Run, samples: Mapping[str, Events], counted: Counted, part: Part) -> Bytes:
+    """Ray Data for the training rows if the run says so; a validation pass is short and read in place."""
+    ours = readers(run.stream, samples, needed(run.task.columns), part, run.seed)
+    if part != "train" or source(run) == "pyarrow":
+        return PyarrowBytes(ours, counted.chunks)
+    given = shape(run.scale.shape)
+    return RayBytes(ours, counted.chunks, task_cpus=given.cpus_per_read,
+                    workers_cpus=given.cpus_per_worker * run.scale.workers)  # fmt: skip
+
+
+def source(run: Run) -> str:
+    """Which source of bytes `auto` means: Ray Data for several nodes or remote files, pyarrow on one machine."""
+    if run.scale.source != "auto":
+        return run.scale.source
+    if run.scale.launch == "here":
+        return "pyarrow"
+    import ray
+
+    remote = any("://" in sample.events for sample in run.stream.samples.values())
+    return "ray" if remote or len(ray.nodes()) > 1 else "pyarrow"
+
+
+def world_here(run: Run) -> World:
+    """One worker, this process."""
+    if run.scale.engine == "torch":
+        return World(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    for variable, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1",
+                            "LOCAL_RANK": "0"}.items():  # fmt: skip
+        os.environ.setdefault(variable, value)
+    return World(device=ready_deepspeed())
+
+
+def _on_ray(run: Run, name: str, counted: Counted, out: Path) -> None:
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    given = shape(run.scale.shape)
+    per_worker = {"CPU": given.cpus_per_worker, **({"GPU": given.gpus_per_worker} if given.gpus_per_worker else {})}
+    with cluster(given):
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={"run": run.values(), "name": name, "counted": counted, "out": str(out.absolute())},
+            torch_config=TorchConfig(backend="nccl" if given.gpus_per_worker else "gloo"),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=run.scale.workers, use_gpu=bool(given.gpus_per_worker), resources_per_worker=per_worker
+            ),
+            run_config=ray.train.RunConfig(name=f"jetscale-{name}", storage_path=str((out / "ray").absolute())),
+        )
+        try:
+            trainer.fit()
+        except Exception as problem:
+            raise _cause(problem, out) from problem
+
+
+def _worker(config: Values) -> None:
+    """The function that Ray Train runs on every worker."""
+    import ray.train
+
+    context = ray.train.get_context()
+    run = build(Run, config["run"], "run")
+    if run.scale.engine == "deepspeed":
+        device = ready_deepspeed()
+    else:
+        import ray.train.torch
+
+        device = ray.train.torch.get_device()
+    world = World(context.get_world_rank(), context.get_world_size(), device)
+    work(run, config["name"], config["counted"], Path(config["out"]), world)
+
+
+def _cause(problem: BaseException, out: Path) -> JetscaleError:
+    """Our own error inside Ray's wrapping, or a short account of a foreign one."""
+    seen: BaseException | None = problem
+    while seen is not None:
+        if isinstance(seen, JetscaleError):
+            return seen
+        failures = getattr(seen, "worker_failures", None)
+        inner = next(iter(failures.values()), None) if failures else getattr(seen, "cause", None)
+        seen = inner if isinstance(inner, BaseException) else seen.__cause__
+    return TrainError(f"training failed: {str(problem).strip().splitlines()[-1]}", where=str(out),
+                      cure="run again with --debug for the whole story")  # fmt: skip

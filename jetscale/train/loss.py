@@ -1,0 +1,55 @@
+"""The weighted mean of every term over the whole step, exact for any sharding.
+
+A term t has values l_i and weights w_i for the rows of all workers and micro-batches. Its mean is sum(w l) / sum(w) with
+both sums over the whole step. The engine averages gradients over the workers, so a worker's share of the loss is
+multiplied by their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from jetscale.errors import TrainError
+from jetscale.task import Batch, Task
+from jetscale.train.world import World
+
+
+def weight_sums(task: Task, micro: Sequence[Batch], world: World) -> dict[str, Tensor]:
+    """Sum of every term's weights over the step, all micro-batches of all workers: one all-reduce."""
+    parts = [task.weights(batch) for batch in micro]
+    terms = list(parts[0])
+    local_T = torch.stack([sum_of([part[term].double() for part in parts]) for term in terms])
+    return dict(zip(terms, world.sum(local_T).unbind(), strict=True))
+
+
+def sum_of(values: Sequence[Tensor]) -> Tensor:
+    """The sum of all numbers in some tensors."""
+    return torch.stack([value.sum() for value in values]).sum()
+
+
+def shares(task: Task, net: nn.Module, batch: Batch, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """This micro-batch's part of every term's mean; they add up over the step.
+
+    A term whose weights sum to 0 over the whole step gives 0. Rows of weight 0 give 0 whatever their value, and stay
+    in the graph, so that every worker goes through the same collective operations.
+
+    Raises:
+        TrainError: a term without a weight, or values that are not one per row.
+    """
+    values, weights = task.loss(net, batch), task.weights(batch)
+    if set(values) != set(weights):
+        raise TrainError(f"loss gives the terms {sorted(values)}, weights gives {sorted(weights)}",
+                         where=type(task).__name__, cure="give every term a value and a weight per row")  # fmt: skip
+    found = {}
+    for term, value_B in values.items():
+        if value_B.shape != batch.weight_B.shape:
+            raise TrainError(f"term {term!r} has the shape {tuple(value_B.shape)} for {len(batch)} rows",
+                             where=type(task).__name__, cure="return one value per row")  # fmt: skip
+        weight_B = weights[term]
+        kept_B = torch.where(weight_B != 0, value_B.float(), 0.0)
+        scale = torch.where(sums[term] != 0, 1.0 / sums[term], 0.0)
+        found[term] = (weight_B * kept_B).sum() * scale.float()
+    return found

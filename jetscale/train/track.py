@@ -1,0 +1,69 @@
+"""Where a training can be watched: always a JSON-lines log, and Weights & Biases if the run says so."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jetscale.run import Run
+from jetscale.task import At
+
+
+class Tracker:
+    """The first worker's record of a run. Without an API key Weights & Biases writes to the run's folder, offline."""
+
+    def __init__(self, run: Run, name: str, out: Path, steps: int) -> None:
+        self.steps = steps
+        self.began = time.monotonic()
+        self.log = (out / "log.jsonl").open("w", buffering=1)
+        self.wandb = _start_wandb(run, name, out) if run.track.wandb else None
+        self._write({"kind": "start", "steps": steps, "run": name})
+
+    def step(self, at: At, loss: Mapping[str, float], rate: float, events_per_s: float, wait: float) -> None:
+        """One line about a step: `wait` is the share of time spent waiting for data."""
+        spent = time.monotonic() - self.began
+        left = spent / (at.step + 1) * (self.steps - at.step - 1)
+        self._write({"kind": "step", "step": at.step + 1, "of": self.steps, "epoch": at.epoch, "loss": dict(loss),
+                     "rate": rate, "events_per_s": round(events_per_s, 1), "wait": round(wait, 4),
+                     "left_s": round(left, 1)})  # fmt: skip
+        values = {f"loss/{term}": value for term, value in loss.items()}
+        self._wandb({**values, "rate": rate, "events_per_s": events_per_s, "wait": wait}, at.step + 1)
+
+    def validation(self, at: At, figures: Mapping[str, float]) -> None:
+        """One line about a pass over the validation part."""
+        self._write({"kind": "validation", "step": at.step, "metrics": dict(figures)})
+        self._wandb({f"validation/{name}": value for name, value in figures.items()}, at.step)
+
+    def close(self, status: str) -> None:
+        """End the record; a run that is not closed would never appear as finished."""
+        self._write({"kind": "end", "status": status, "seconds": round(time.monotonic() - self.began, 1)})
+        self.log.close()
+        if self.wandb is not None:
+            self.wandb.finish(exit_code=0 if status == "done" else 1)
+
+    def _write(self, line: Mapping[str, object]) -> None:
+        self.log.write(json.dumps(line) + "\n")
+
+    def _wandb(self, values: Mapping[str, float], step: int) -> None:
+        if self.wandb is not None:
+            self.wandb.log(dict(values), step=step)
+
+
+def _start_wandb(run: Run, name: str, out: Path) -> Any:
+    import wandb
+
+    online = bool(os.environ.get("WANDB_API_KEY")) or os.environ.get("WANDB_MODE") == "online"
+    return wandb.init(
+        project=run.track.project,
+        id=name,
+        name=out.name,
+        config=run.values(),
+        dir=out,
+        mode="online" if online else "offline",
+        resume="allow" if online else None,
+        settings=wandb.Settings(x_disable_stats=True, console="off", silent=True),
+    )
