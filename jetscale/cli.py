@@ -1,0 +1,256 @@
+"""The verbs that a user types. Each imports what it needs when it is called, so that help comes at once."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from jetscale.errors import ConfigError, JetscaleError
+from jetscale.terminal import Terminal
+
+if TYPE_CHECKING:
+    from jetscale.events import Events
+
+app = typer.Typer(
+    name="jetscale", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    rich_markup_mode="rich", context_settings={"help_option_names": ["--help", "-h"]},
+)  # fmt: skip
+
+Job = Annotated[str, typer.Argument(metavar="JOB.yaml", help="a job's file, or shipped:NAME for one that ships")]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders that jetscale train has written")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="folder to write to")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="change one setting of the job; as often as needed"),
+]
+Seed = Annotated[int | None, typer.Option(metavar="S", help="another seed than the file's")]
+
+
+@app.callback()
+def jetscale(debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False) -> None:
+    """Jet networks at any scale: events in, trained networks and the figures of a search out."""
+
+
+@app.command(epilog="Example: jetscale quickstart --out first --seed 2")
+def quickstart(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="folder to write to")] = Path("quickstart"),
+    seed: Annotated[int, typer.Option(metavar="S", help="another seed gives another training")] = 1,
+) -> None:
+    """Train the jet assigner on the sample that ships, score it and write a report: a few minutes, offline."""
+    from jetscale.quickstart import quickstart
+
+    quickstart(out, seed)
+
+
+@app.command(epilog="Example: jetscale generate shipped:samples/qcd --out qcd --events 2000")
+def generate(
+    sample: Annotated[str, typer.Argument(metavar="SAMPLE.yaml", help="what to make, or shipped:NAME")],
+    out: Out,
+    events: Annotated[int | None, typer.Option(metavar="N", min=1, help="another number than the file's")] = None,
+    seed: Seed = None,
+) -> None:
+    """Make real Monte Carlo with Pythia 8 and fastjet, one Ray task a shard."""
+    from jetscale.data.generate import generate, load
+    from jetscale.shipped import job_file
+
+    job = load(job_file(sample), events, seed)
+    terminal, made = Terminal(), 0
+    with terminal.logs_to(out / "_output.log"), terminal.stage(f"making {job.events} events in {out}"):
+        for shard in generate(job, out):
+            made += shard.rows
+            terminal.say(f"  {shard.file}: {made} of {job.events} events")
+    terminal.say(f"the sample is {out}; next: name it in a job, under stream.samples")
+
+
+@app.command(epilog="Example: jetscale systems")
+def systems() -> None:
+    """List what can be trained, with where each comes from."""
+    from jetscale.task import find, names
+
+    terminal = Terminal()
+    for name in names():
+        title, *rest = find(name).doc.split("\n\n")
+        terminal.say(name, "bold")
+        terminal.say(f"  {title}")
+        for line in "\n".join(rest[:1]).splitlines():
+            terminal.say(f"  {line}", "dim")
+
+
+@app.command(epilog="Example: jetscale show shipped:assigner --why --set optimiser.rate=0.01")
+def show(
+    job: Job,
+    why: Annotated[bool, typer.Option("--why", help="also say which layer set each value")] = False,
+    sets: Sets = None,
+) -> None:
+    """Print the resolved run: every setting, as a job that can be run again."""
+    import yaml
+
+    from jetscale.config import leaves
+    from jetscale.run import load
+    from jetscale.shipped import job_file
+
+    resolved = load(job_file(job), sets or ())
+    values = resolved.run.values()
+    if not why:
+        typer.echo(yaml.safe_dump({"train": values}, sort_keys=False), nl=False)
+        return
+    rows = [(key, yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip(), resolved.why[key])
+            for key, value in leaves(values).items()]  # fmt: skip
+    wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    console = Console(highlight=False)
+    for key, value, layer in rows:
+        line = Text.assemble((f"{key:<{wide[0]}}  ", "cyan"), f"{value:<{wide[1]}}  ")
+        console.print(line.append(layer, "dim" if layer == "default" else "bold"), soft_wrap=True)
+
+
+@app.command(epilog="Example: jetscale train shipped:assigner --out run --set horizon.epochs=5")
+def train(job: Job, out: Out, sets: Sets = None) -> None:
+    """Train one task on one stream; the same command again goes on where it stopped."""
+    from jetscale.run import load
+    from jetscale.shipped import job_file
+
+    run = load(job_file(job), sets or ()).run
+    from jetscale.train import launch
+
+    terminal = Terminal()
+    with terminal.logs_to(out / "output.log"), terminal.stage(f"training {run.system}", follow=out / "log.jsonl"):
+        launch.train(run, out)
+    terminal.say(f"the run is {out}; next: jetscale report {out} --events SAMPLE... --out REPORT")
+
+
+@app.command(epilog="Example: jetscale score run --events sample --out scored")
+def score(
+    runs: Runs,
+    events: Annotated[Path, typer.Option("--events", metavar="DIR", help="the sample to score, or shipped:NAME")],
+    out: Out,
+    format: Annotated[
+        Literal["parquet", "root"], typer.Option(help="root: a file for ROOT beside the sample")
+    ] = "parquet",
+) -> None:
+    """Add a run's columns to a sample. Several runs give one folder each, named after the run."""
+    from jetscale.evaluate.root import write_root
+    from jetscale.evaluate.score import score
+    from jetscale.events import Events
+
+    sample, terminal = Events.open(events), Terminal(stages=len(runs))
+    for run, name in zip(runs, _names(runs), strict=True):
+        place = out / name if len(runs) > 1 else out
+        with terminal.logs_to(out / "_output.log"), terminal.stage(f"scoring {sample.name} with {run}"):
+            scored = score(run, sample, place)
+        terminal.say(f"scored: {write_root(scored, place / f'{sample.name}.root') if format == 'root' else place}")
+
+
+@app.command(epilog="Example: jetscale report run --events gluino qcd --out report")
+def report(
+    context: typer.Context,
+    runs: Runs,
+    events: Annotated[list[Path], typer.Option("--events", metavar="DIR...", help="samples, scored or not")],
+    out: Out,
+) -> None:
+    """Write index.html, figures/ and results.json: peaks, backgrounds and labels, beside the classical method."""
+    from jetscale.evaluate.report import Scored, report
+    from jetscale.events import Events
+
+    samples = [Events.open(one) for one in events]
+    _names([Path(sample.name) for sample in samples])
+    terminal = Terminal(stages=2)
+    with terminal.logs_to(out / "output.log"):
+        with terminal.stage("scoring"):
+            scored = [
+                Scored(name, _scored(run, sample, out / "scored" / name / sample.name), run)
+                for run, name in zip(runs, _names(runs), strict=True)
+                for sample in samples
+            ]
+        with terminal.stage("reporting"):
+            page = report(scored, out, command=context.obj, wall=terminal.seconds)
+    terminal.say(f"the report is {page}")
+
+
+@app.command(epilog="Example: jetscale doctor")
+def doctor(quick: Annotated[bool, typer.Option("--quick", help="do not start Ray")] = False) -> None:
+    """Say what this machine can do, and what to do about what is missing."""
+    from jetscale.doctor import examine
+
+    terminal = Terminal()
+    findings = examine(terminal, quick)
+    for finding in findings:
+        terminal.say(f"{finding.verdict:<6}  {finding.subject:<12}  {finding.found}", STYLES[finding.verdict])
+        if finding.cure:
+            terminal.say(f"{'':<22}what to do: {finding.cure}")
+    if any(finding.verdict == "broken" for finding in findings):
+        raise JetscaleError("the quickstart cannot run here", where="doctor", cure="see the lines marked broken")
+
+
+STYLES = {"good": "green", "note": "yellow", "broken": "red"}
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The last part of each path, which must tell them apart."""
+    names = [path.resolve().name for path in paths]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two of them are called {name!r}", where=", ".join(map(str, paths)),
+                              cure="rename the folder of one")  # fmt: skip
+    return names
+
+
+def _scored(run: Path, sample: Events, place: Path) -> Events:
+    """The sample with the run's columns: as it is, as it was scored before, or scored now."""
+    from jetscale.evaluate.score import score
+    from jetscale.events import MANIFEST, Events
+
+    if "jet_assigned" in sample.schema:
+        return sample
+    return Events.open(place) if (place / MANIFEST).is_file() else score(run, sample, place)
+
+
+def spread(words: Sequence[str]) -> list[str]:
+    """`report RUN --events A B` as `--events A --events B`, which is what the parser knows."""
+    if not words or words[0] != "report":
+        return list(words)
+    found: list[str] = []
+    for word in words:
+        follows = len(found) > 1 and found[-2] == "--events" and not word.startswith("-")
+        found += ["--events", word] if follows else [word]
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. 0: done, 1: something failed and was named, 2: wrong usage."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    words = spread([word for word in given if word != "--debug"])
+    try:
+        app(words, prog_name="jetscale", obj=shlex.join(["jetscale", *given]))
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as problem:
+        if "--debug" in given:
+            traceback.print_exception(problem)
+        else:
+            _name(problem)
+        return problem.exit_code if isinstance(problem, JetscaleError) else 1
+    return 0
+
+
+def _name(problem: Exception) -> None:
+    ours = isinstance(problem, JetscaleError)
+    console = Console(stderr=True, highlight=False)
+    text = str(problem) if ours else f"{type(problem).__name__}: {problem}"
+    notes = [] if isinstance(problem, ConfigError) else getattr(problem, "__notes__", [])
+    console.print(Text.assemble(("jetscale: ", "bold red"), text), soft_wrap=True)
+    for note in notes:
+        console.print(Text(f"  {note}"), soft_wrap=True)
+    if not ours:
+        console.print(Text("  what to do: run the command again with --debug to see where it happened"), soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""What this machine can do, and what to do about what is missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import netrc
+import os
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from jetscale.shipped import shipped
+from jetscale.terminal import Terminal
+
+TESTED_PYTHON = "3.11"
+GIB = 1 << 30
+ENOUGH_MEMORY = 4 * GIB
+ENOUGH_DISK = 2 * GIB
+ENOUGH_SHM = GIB // 2
+
+
+class Finding(NamedTuple):
+    """One thing looked at. `broken` means that the quickstart cannot run."""
+
+    subject: str
+    verdict: Literal["good", "note", "broken"]
+    found: str
+    cure: str = ""
+
+
+def examine(terminal: Terminal, quick: bool) -> list[Finding]:
+    """Look at everything; what the libraries print meanwhile goes to a file. `quick` does not start Ray."""
+    findings = [_python(), *_versions(), *_machine(), _folder(), _monte_carlo(), _wandb()]
+    with tempfile.TemporaryDirectory() as place, terminal.logs_to(Path(place) / "output.log"):
+        with terminal.stage("asking DeepSpeed for accelerators", about_s=5):
+            findings.append(_accelerator())
+        if not quick:
+            with terminal.stage("starting Ray", about_s=20):
+                findings.append(_ray())
+    return findings
+
+
+def _python() -> Finding:
+    have = platform.python_version()
+    if have.startswith(f"{TESTED_PYTHON}."):
+        return Finding("Python", "good", have)
+    return Finding(
+        "Python", "note", f"{have} (tested {TESTED_PYTHON})", f"use Python {TESTED_PYTHON} if anything fails"
+    )
+
+
+def _versions() -> Iterator[Finding]:
+    """What is installed, beside the ranges of the package and the tested set."""
+    try:
+        texts = importlib.metadata.requires("jetscale") or []
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding("versions", "note", "jetscale runs from a clone, not installed", "pip install -e .")
+        return
+    wanted = [one for one in map(Requirement, texts) if one.marker is None or one.marker.evaluate({"extra": ""})]
+    bad = [one for one in wanted if not one.specifier.contains(_installed(one.name), prereleases=True)]
+    for one in bad:
+        yield Finding(
+            "versions",
+            "broken",
+            f"{one.name} {_installed(one.name)} is outside {one.specifier}",
+            f"pip install '{one}'",
+        )
+    tested = _tested()
+    have = {one.name: Version(_installed(one.name)).public for one in wanted if one not in bad}
+    other = [f"{name} {version} (tested {tested[name]})" for name, version in have.items() if version != tested[name]]
+    if other:
+        yield Finding(
+            "versions", "note", ", ".join(other), "install with -c cluster/constraints.txt for the tested set"
+        )
+    elif not bad:
+        yield Finding("versions", "good", f"the tested set of {len(wanted)} libraries")
+
+
+def _tested() -> dict[str, str]:
+    pins = re.findall(r"^([\w.-]+)==(\S+)$", shipped("constraints.txt").read_text(), re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in pins}
+
+
+def _installed(name: str) -> str:
+    """The version of a library, 0 for one that is absent."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "0"
+
+
+def _machine() -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield Finding("cores", "good" if cores > 1 else "note", str(cores), "" if cores > 1 else "expect it to be slow")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    yield _enough("memory", memory, ENOUGH_MEMORY, "use a machine with more, or close other programs")
+    yield _enough("disk here", shutil.disk_usage(Path.cwd()).free, ENOUGH_DISK, "free some, or use --out elsewhere")
+    shm = Path("/dev/shm")
+    if shm.is_dir():
+        yield _enough("/dev/shm", shutil.disk_usage(shm).free, ENOUGH_SHM,
+                      "enlarge it (docker run --shm-size=2g), or Ray keeps its objects on disk")  # fmt: skip
+
+
+def _enough(subject: str, have: int, wanted: int, cure: str) -> Finding:
+    text = f"{have / GIB:.1f} GiB"
+    return Finding(subject, "good", text) if have >= wanted else Finding(subject, "note", text, cure)
+
+
+def _folder() -> Finding:
+    here = Path.cwd()
+    try:
+        with tempfile.TemporaryFile(dir=here):
+            return Finding("folder", "good", f"{here} can be written to")
+    except OSError as problem:
+        return Finding("folder", "broken", f"{here}: {problem.strerror}", "go to a folder of your own, or use --out")
+
+
+def _monte_carlo() -> Finding:
+    missing = [name for name in ("pythia8mc", "fastjet") if importlib.util.find_spec(name) is None]
+    if missing:
+        return Finding("Monte Carlo", "note", f"{' and '.join(missing)} not installed",
+                       "pip install 'jetscale[mc]', needed for jetscale generate only")  # fmt: skip
+    return Finding("Monte Carlo", "good", "Pythia 8 and fastjet")
+
+
+def _wandb() -> Finding:
+    if os.environ.get("WANDB_API_KEY") or _key_in_netrc():
+        return Finding("W&B", "good", "a key is set")
+    return Finding("W&B", "note", "no key: runs are kept offline", "wandb login, or wandb sync FOLDER later")
+
+
+def _key_in_netrc() -> bool:
+    file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    try:
+        return any("wandb" in host for host in netrc.netrc(file).hosts)
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _accelerator() -> Finding:
+    from deepspeed.accelerator import get_accelerator
+
+    name = get_accelerator().device_name()
+    if name == "cpu":
+        return Finding("accelerator", "note", "none: trains on the CPU", "nothing, unless this machine has a GPU; then "
+                       "install the torch build for its driver")  # fmt: skip
+    return Finding("accelerator", "good", f"{get_accelerator().device_count()} x {name}")
+
+
+def _ray() -> Finding:
+    import ray
+
+    try:
+        ray.init(address="local", num_cpus=1, include_dashboard=False, object_store_memory=GIB // 10)
+        nodes = len(ray.nodes())
+        ray.shutdown()
+    except Exception as problem:  # whatever keeps Ray from starting is the finding
+        return Finding("Ray", "broken", f"does not start: {problem}", "stop other clusters (ray stop), free /dev/shm "
+                       "and /tmp, and look at /tmp/ray/session_latest/logs")  # fmt: skip
+    return Finding("Ray", "good", f"starts, {nodes} node")

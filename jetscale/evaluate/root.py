@@ -1,0 +1,42 @@
+"""Events as a ROOT file, for those who go on in ROOT."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import awkward as ak
+import uproot
+
+from jetscale.events import Events, as_awkward
+from jetscale.schema import Schema
+
+TREE = "events"
+
+
+def write_root(events: Events, file: Path) -> Path:
+    """Write a sample as one TTree named `events`, a branch per column; units are those of the sample's manifest.
+
+    Collections become `jet_pt[njet]` and so on, one counter each.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        with uproot.recreate(beside) as root:
+            for number, shard in enumerate(events.manifest.shards):
+                branches = _branches(as_awkward(events.read(shard=shard)), events.schema)
+                if number == 0:
+                    root.mktree(TREE, {name: ak.type(array).content for name, array in branches.items()})
+                root[TREE].extend(branches)
+        os.replace(beside, file)
+    finally:
+        beside.unlink(missing_ok=True)
+    return file
+
+
+def _branches(array: ak.Array, schema: Schema) -> dict[str, ak.Array]:
+    plain = {column.name: array[column.name] for column in schema.each() if not column.of}
+    for collection in schema.collections:
+        names = [column.name for column in schema.each() if column.of == collection]
+        plain[collection] = ak.zip({name.removeprefix(f"{collection}_"): array[name] for name in names})
+    return plain

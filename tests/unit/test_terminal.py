@@ -1,0 +1,147 @@
+"""The terminal: stages are announced, others' output goes to the log, progress comes from the trainer's file."""
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jetscale.terminal import Tail, Terminal, picture, sentence
+
+STEP = {
+    "kind": "step", "step": 120, "of": 400, "epoch": 1, "loss": {"label": 0.51234, "mass": None},
+    "events_per_s": 1234.5, "wait": 0.031, "left_s": 80.4,
+}  # fmt: skip
+
+NOISY = """
+import os, subprocess, sys
+from pathlib import Path
+from jetscale.terminal import Terminal
+terminal = Terminal(stages=1)
+with terminal.logs_to(Path(sys.argv[1])), terminal.stage("making noise", about_s=2):
+    print("from python")
+    os.write(2, b"from a library\\n")
+    subprocess.run(["echo", "from a child"], check=True)
+    terminal.say("from us")
+print("afterwards")
+"""
+
+
+def written(terminal: Terminal) -> str:
+    return terminal.console.file.getvalue()
+
+
+@pytest.fixture
+def plain() -> Terminal:
+    return Terminal(stages=2, every_s=0.0, console=Console(file=io.StringIO(), width=60))
+
+
+def test_stages_count_and_say_what_to_expect(plain):
+    with plain.stage("starting Ray", about_s=20):
+        pass
+    with plain.stage("training"):
+        pass
+    assert written(plain).splitlines() == [
+        "1/2 starting Ray (about 20 s)", "1/2 starting Ray: done in 0 s", "2/2 training", "2/2 training: done in 0 s",
+    ]  # fmt: skip
+    assert list(plain.seconds) == ["starting Ray", "training"]
+
+
+def test_a_stage_that_fails_says_so_and_keeps_no_time(plain):
+    with pytest.raises(ValueError, match="broken"), plain.stage("training"):
+        raise ValueError("broken")
+    assert "1/2 training: failed after 0 s" in written(plain)
+    assert plain.seconds == {}
+
+
+def test_brackets_and_long_lines_stay_as_they_are(plain):
+    line = "wrote [red]" + "x" * 200
+    plain.say(line)
+    assert written(plain) == line + "\n"
+
+
+def test_a_training_is_followed_while_it_writes(plain, tmp_path):
+    log = tmp_path / "log.jsonl"
+    with plain.stage("training", follow=log), log.open("w") as stream:
+        for step in (10, 20):
+            stream.write(json.dumps({**STEP, "step": step}) + "\n")
+            stream.flush()
+            time.sleep(0.6)
+    lines = written(plain).splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("  step")] == ["10/400", "20/400"]
+
+
+def test_the_sentence_holds_all_that_matters():
+    line = sentence({"step": STEP, "validation": {"step": 100, "metrics": {"f10": 0.25}}})
+    for word in ("step 120/400", "label 0.5123", "mass -", "1,234 events/s", "waiting for data 3 %", "1:20 left",
+                 "validation at step 100: f10 0.25"):  # fmt: skip
+        assert word in line
+
+
+def test_nothing_is_said_before_the_first_step():
+    assert sentence({"start": {"kind": "start", "steps": 400}}) == ""
+
+
+def test_the_picture_says_the_same():
+    console = Console(file=io.StringIO(), width=120)
+    console.print(picture({"step": STEP}))
+    assert "step 120 of 400" in console.file.getvalue()
+    assert "waiting for data 3 %" in console.file.getvalue()
+
+
+def test_a_half_written_line_waits(tmp_path):
+    log = tmp_path / "log.jsonl"
+    tail = Tail(log)
+    assert tail.last() == {}
+    text = json.dumps(STEP) + "\n"
+    log.write_text(text[:20])
+    assert tail.last() == {}
+    log.write_text(text)
+    assert tail.last()["step"]["step"] == 120
+
+
+def test_a_log_begun_anew_is_read_anew(tmp_path):
+    log = tmp_path / "log.jsonl"
+    tail = Tail(log)
+    log.write_text((json.dumps(STEP) + "\n") * 3)
+    tail.last()
+    log.write_text(json.dumps({**STEP, "step": 1}) + "\n")
+    assert tail.last()["step"]["step"] == 1
+
+
+def test_noise_goes_to_the_log_and_our_lines_to_the_user(tmp_path):
+    log = tmp_path / "deep" / "output.log"
+    done = subprocess.run([sys.executable, "-c", NOISY, str(log)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "1/1 making noise (about 2 s)", "from us", "1/1 making noise: done in 0 s", "afterwards",
+    ]  # fmt: skip
+    assert done.stderr == ""
+    assert {"from python", "from a library", "from a child"} == set(log.read_text().splitlines())
+
+
+def test_on_a_real_terminal_the_stage_is_alive(tmp_path):
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, "-c", NOISY, str(tmp_path / "log")], stdout=theirs, stderr=theirs, check=True,
+                   env={**os.environ, "TERM": "xterm-256color"})  # fmt: skip
+    os.close(theirs)
+    seen = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert "\x1b[" in seen
+    assert "making noise (about 2 s)" in seen
+    assert "from a library" not in seen
+
+
+def test_an_error_takes_the_end_of_the_log_along(tmp_path):
+    log: Path = tmp_path / "output.log"
+    with pytest.raises(ValueError, match="broken") as problem, Terminal().logs_to(log):
+        os.write(1, b"line before the end\n")
+        raise ValueError("broken")
+    (note,) = problem.value.__notes__
+    assert str(log) in note
+    assert "| line before the end" in note
