@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from jetscale.errors import ConfigError, JetscaleError
+from jetscale.errors import ConfigError, JetscaleError, nearest
 from jetscale.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -59,9 +59,8 @@ def generate(
 ) -> None:
     """Make real Monte Carlo with Pythia 8 and fastjet, one Ray task a shard."""
     from jetscale.data.generate import generate, load
-    from jetscale.shipped import job_file
 
-    job = load(job_file(sample), events, seed)
+    job = load(_job_file(sample), events, seed)
     terminal, made = Terminal(), 0
     with terminal.logs_to(out / "_output.log"), terminal.stage(f"making {job.events} events in {out}"):
         for shard in generate(job, out):
@@ -95,9 +94,8 @@ def show(
 
     from jetscale.config import leaves
     from jetscale.run import load
-    from jetscale.shipped import job_file
 
-    resolved = load(job_file(job), sets or ())
+    resolved = load(_job_file(job), sets or ())
     values = resolved.run.values()
     if not why:
         typer.echo(yaml.safe_dump({"train": values}, sort_keys=False), nl=False)
@@ -113,11 +111,10 @@ def show(
 
 @app.command(epilog="Example: jetscale train shipped:assigner --out run --set horizon.epochs=5")
 def train(job: Job, out: Out, sets: Sets = None) -> None:
-    """Train one task on one stream; the same command again goes on where it stopped."""
+    """Train one task on one stream. A folder that holds the same run, finished, is left as it is."""
     from jetscale.run import load
-    from jetscale.shipped import job_file
 
-    run = load(job_file(job), sets or ()).run
+    run = load(_job_file(job), sets or ()).run
     from jetscale.train import launch
 
     terminal = Terminal()
@@ -187,6 +184,20 @@ def doctor(quick: Annotated[bool, typer.Option("--quick", help="do not start Ray
             terminal.say(f"{'':<22}what to do: {finding.cure}")
     if any(finding.verdict == "broken" for finding in findings):
         raise JetscaleError("the quickstart cannot run here", where="doctor", cure="see the lines marked broken")
+
+
+def _job_file(where: str) -> Path:
+    """A path, or `shipped:NAME` for a job that ships."""
+    from jetscale.events import SHIPPED
+    from jetscale.shape import built_in
+
+    room = built_in("jobs")
+    jobs = {f"{SHIPPED}{file.relative_to(room).with_suffix('')}": file for file in sorted(room.rglob("*.yaml"))}
+    path = jobs.get(where, Path(where))
+    if not path.is_file():
+        near = [str(file) for file in path.parent.glob("[!.]*.yaml")]
+        raise ConfigError("no such job", where=where, cure=nearest(where, [*near, *jobs]))
+    return path
 
 
 STYLES = {"good": "green", "note": "yellow", "broken": "red"}

@@ -19,7 +19,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from jetscale.shipped import shipped
+from jetscale.errors import JetscaleError
+from jetscale.shape import built_in, shape
 from jetscale.terminal import Terminal
 
 TESTED_PYTHON = "3.11"
@@ -87,7 +88,8 @@ def _versions() -> Iterator[Finding]:
 
 
 def _tested() -> dict[str, str]:
-    pins = re.findall(r"^([\w.-]+)==(\S+)$", shipped("constraints.txt").read_text(), re.MULTILINE)
+    text = (built_in("shapes").parent / "constraints.txt").read_text()
+    pins = re.findall(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE)
     return {canonicalize_name(name): version for name, version in pins}
 
 
@@ -158,13 +160,13 @@ def _accelerator() -> Finding:
 
 
 def _ray() -> Finding:
-    import ray
+    from jetscale.data.cluster import cluster
 
     try:
-        ray.init(address="local", num_cpus=1, include_dashboard=False, object_store_memory=GIB // 10)
-        nodes = len(ray.nodes())
-        ray.shutdown()
-    except Exception as problem:  # whatever keeps Ray from starting is the finding
-        return Finding("Ray", "broken", f"does not start: {problem}", "stop other clusters (ray stop), free /dev/shm "
-                       "and /tmp, and look at /tmp/ray/session_latest/logs")  # fmt: skip
-    return Finding("Ray", "good", f"starts, {nodes} node")
+        with cluster(shape("laptop")):
+            import ray
+
+            return Finding("Ray", "good", f"starts, {ray.cluster_resources().get('CPU', 0):.0f} logical CPUs")
+    except JetscaleError as problem:
+        return Finding("Ray", "broken", problem.what, "stop other clusters (ray stop), free /dev/shm and the disk, and "
+                       "read the newest logs of Ray's session folder")  # fmt: skip

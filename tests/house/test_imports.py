@@ -16,31 +16,31 @@ FLOOR = {"config", "errors"}
 PURE = {"physics", "nn", "metrics", "keyed"}
 TABLES = {"schema", "events"}
 NOUNS = {"task", "stream", "run", "study"}
-BELOW = FLOOR | PURE | TABLES | NOUNS | {"shipped", "terminal"}
+BELOW = FLOOR | PURE | TABLES | NOUNS | {"jetscale", "shape", "terminal"}
 
 MAY: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
-    "shipped": FLOOR,
     "terminal": FLOOR,
+    "shape": FLOOR,
     "keyed": set(),
     "physics": FLOOR | {"keyed"},
     "metrics": FLOOR,
     "nn": FLOOR | {"physics", "keyed"},
     "schema": FLOOR,
-    "events": FLOOR | {"schema", "shipped"},
+    "events": FLOOR | {"schema"},
     "task": FLOOR | PURE | TABLES,
     "stream": FLOOR | TABLES | {"keyed"},
-    "run": FLOOR | TABLES | {"shipped", "task", "stream"},
-    "study": FLOOR | TABLES | {"shipped", "run"},
+    "run": FLOOR | TABLES | {"shape", "task", "stream"},
+    "study": FLOOR | TABLES | {"shape", "run"},
     "systems": FLOOR | PURE | TABLES | NOUNS,
     "data": BELOW,
     "train": BELOW | {"data"},
     "evaluate": BELOW | {"data", "train"},
     "sweep": BELOW | {"data", "train", "evaluate"},
-    "doctor": BELOW,
+    "doctor": BELOW | {"data"},
     "quickstart": BELOW | {"data", "train", "evaluate", "sweep"},
-    "cli": BELOW | {"data", "train", "evaluate", "sweep", "doctor", "quickstart", "jetscale"},
+    "cli": BELOW | {"data", "train", "evaluate", "sweep", "doctor", "quickstart"},
     "jetscale": FLOOR | TABLES | NOUNS,
 }
 
