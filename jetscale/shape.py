@@ -1,4 +1,4 @@
-"""A Shape: what one worker is given and what a cluster of one machine offers. The only seam between jobs and cluster."""
+"""A Shape: what one worker is given, and what a Ray of one machine offers. The only seam between jobs and cluster."""
 
 from __future__ import annotations
 

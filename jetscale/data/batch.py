@@ -1,8 +1,8 @@
-"""From Arrow rows to padded tensors: the last thing that happens before the network."""
+"""From Arrow rows to padded tensors, the last thing that happens before the network, and back again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +42,15 @@ def batch(tables: Sequence[pa.Table], schema: Schema, weight_B: np.ndarray, lane
         weight_B, lane_B, row_B = np.zeros(1), np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
     return Batch(columns, masks, torch.from_numpy(weight_B.astype(np.float32)), torch.from_numpy(lane_B),
                  torch.from_numpy(row_B), at, seed)  # fmt: skip
+
+
+def table_of(batch: Batch, columns: Mapping[str, Tensor], schema: Schema) -> pa.Table:
+    """Padded columns of a batch as an Arrow table, lists ragged again."""
+    arrays = {}
+    for column in schema.each():
+        values = columns[column.name].detach().cpu().numpy().astype(np.dtype(column.dtype))
+        arrays[column.name] = unpad(values, batch.mask(column.of).cpu().numpy()) if column.of else pa.array(values)
+    return pa.table(arrays, schema=schema.arrow)
 
 
 def unpad(values_BJ: np.ndarray, mask_BJ: np.ndarray) -> pa.Array:

@@ -49,7 +49,9 @@ class Reader(Config):
         return table.select(self.columns).take(pa.array(taken))
 
 
-def readers(stream: Stream, samples: Mapping[str, Events], columns: Sequence[str], part: Part, seed: int) -> dict[str, Reader]:
+def readers(
+    stream: Stream, samples: Mapping[str, Events], columns: Sequence[str], part: Part, seed: int
+) -> dict[str, Reader]:
     """One reader per sample."""
     return {
         name: Reader(directory=str(events.path.absolute()), columns=tuple(columns), select=stream.select,

@@ -50,10 +50,10 @@ class Feed:
     def __init__(self, plan: Plan, source: Bytes, schema: Schema, weighting: Mapping[str, Weighting], *,
                  rank: int = 0, world: int = 1) -> None:  # fmt: skip
         scale = plan.run.scale
-        share = scale.lanes // world
+        share, rows_per_lane = scale.lanes // world, scale.events_per_step / scale.lanes
         self.plan, self.source, self.schema, self.weighting = plan, source, schema, dict(weighting)
         self.lanes = range(rank * share, (rank + 1) * share)
-        self.lanes_per_micro = _lanes_per_micro(share, scale.events_per_step / scale.lanes, scale.events_per_micro_batch)
+        self.lanes_per_micro = _lanes_per_micro(share, rows_per_lane, scale.events_per_micro_batch)
 
     def steps(self, after: int = 0) -> Iterator[Step]:
         """The steps from number `after` on, in order."""
@@ -85,7 +85,7 @@ def training_weight(table: pa.Table, how: Weighting) -> np.ndarray:
     """Training weight of every row, (B,) float64."""
     if not how.mean:
         return np.full(table.num_rows, how.factor)
-    weight_B = table["weight"].to_numpy() / how.mean * how.factor
+    weight_B: np.ndarray = table["weight"].to_numpy() / how.mean * how.factor
     return np.abs(weight_B) if how.absolute else weight_B
 
 

@@ -1,9 +1,9 @@
 """The plan: which row is seen at which step in which lane, a pure function of counts and seed.
 
-Position P counts the rows that a sample has given since the start, over all epochs. Lane P mod L takes it. In an epoch the
-sample's chunks are put in a new order, their rows one after the other, and this row of rows is cut into one stretch
-per lane: lane l walks its own stretch. So every row is seen exactly once per epoch, each lane (and the worker that
-serves it) reads only its own chunks, and the place to go on from is one step number.
+Position P counts the rows that a sample has given since the start, over all epochs. Lane P mod L takes it. In an epoch
+the sample's chunks are put in a new order, their rows one after the other, and this row of rows is cut into one
+stretch per lane: lane l walks its own stretch. So every row is seen exactly once per epoch, each lane (and the worker
+that serves it) reads only its own chunks, and the place to go on from is one step number.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Order:
 
     def chunks(self, epoch: int) -> np.ndarray:
         """The order of the chunks in an epoch, (chunks,) int64."""
-        return rng(self.seed, self.sample, epoch).permutation(len(self.counts))
+        order: np.ndarray = rng(self.seed, self.sample, epoch).permutation(len(self.counts))
+        return order
 
     def items(self, lanes: Sequence[int], position: int) -> Iterator[tuple[int, Item]]:
         """Reads for these lanes from a position on, for ever, as (position of the first row needed, item)."""
@@ -154,8 +155,8 @@ class Plan:
         ]
         for order in self.orders:
             if not order.rows:
-                raise ConfigError(f"sample {order.sample!r} has no selected rows in its {part} part", where="stream",
-                                  cure="widen stream.select, enlarge stream.split, or leave the sample out")  # fmt: skip
+                raise ConfigError(f"sample {order.sample!r} has no selected rows in its {part} part",
+                                  where="stream", cure="widen stream.select or enlarge stream.split")  # fmt: skip
         self.epoch_of = self._epoch_of(run.stream)
         self.taken = self._taken(run.horizon, run.scale.events_per_step)
 
@@ -175,9 +176,9 @@ class Plan:
 
     def rows(self, step: int, lane: int) -> list[int]:
         """Rows of each sample that a lane takes in a step, (K,)."""
-        begin, end = self.taken[step], self.taken[step + 1]
+        both = zip(self.taken[step], self.taken[step + 1], strict=True)
         lanes = self.run.scale.lanes
-        return [int(_before(high, lane, lanes) - _before(low, lane, lanes)) for low, high in zip(begin, end, strict=True)]
+        return [_before(high, lane, lanes) - _before(low, lane, lanes) for low, high in both]
 
     def items(self, lanes: Sequence[int], after: int = 0) -> Iterator[Item]:
         """Reads for these lanes from step `after` to the horizon, in the order in which steps need them."""
@@ -202,7 +203,7 @@ class Plan:
         """Rows of every sample that were taken before each step, (steps + 1, K); the last step may be short."""
         rows_K = np.array([order.rows for order in self.orders], dtype=np.float64)
         given = [source.share for source in self.run.stream.samples.values()]
-        shares = rows_K / rows_K.sum() if given[0] is None else np.array(given, dtype=np.float64)
+        shares = (rows_K / rows_K.sum()).tolist() if given[0] is None else [share or 0.0 for share in given]
         mixture = Mixture(shares, events_per_step, self.run.seed)
         goal, of = self._goal(horizon)
         steps = horizon.steps or int(goal / (events_per_step * (shares[of] if of is not None else 1.0))) + 4

@@ -44,10 +44,9 @@ class RayBytes(Bytes):
     The items are handed over in windows, so that a long run does not hold one object per read of its whole life.
     """
 
-    def __init__(self, readers: Mapping[str, Reader], chunks: Mapping[str, Sequence[Chunk]], *, task_cpus: float = 0.25,
-                 workers_cpus: float = 0.0) -> None:  # fmt: skip
+    def __init__(self, readers: Mapping[str, Reader], chunks: Mapping[str, Sequence[Chunk]], task_cpus: float) -> None:
         super().__init__(readers, chunks)
-        self.task_cpus, self.workers_cpus = task_cpus, workers_cpus
+        self.task_cpus = task_cpus
 
     def read(self, items: Iterable[Item]) -> Iterator[tuple[Item, pa.Table]]:
         """Each item with its rows; decoding runs ahead of the consumer."""
@@ -71,9 +70,6 @@ class RayBytes(Bytes):
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
-        context.execution_options.exclude_resources = context.execution_options.exclude_resources.copy(
-            cpu=self.workers_cpus
-        )
         read = self._read
 
         def load(numbers: pa.Table) -> pa.Table:

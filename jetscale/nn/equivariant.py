@@ -40,9 +40,7 @@ class EquivariantStack(nn.Module):
     def __init__(self, features: int, hidden: int, layers: int, out: int) -> None:
         super().__init__()
         widths = [features, *[hidden] * (layers - 1)]
-        self.layers = nn.ModuleList(
-            EquivariantLinear(a, b) for a, b in zip(widths, [*widths[1:], out], strict=True)
-        )
+        self.layers = nn.ModuleList(EquivariantLinear(a, b) for a, b in zip(widths, [*widths[1:], out], strict=True))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths[1:])
 
     def forward(self, x_BJC: Tensor, mask_BJ: Tensor) -> Tensor:

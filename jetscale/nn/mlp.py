@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 
@@ -13,7 +15,7 @@ class MLP(nn.Module):
         widths = [features, *[hidden] * layers]
         blocks = [
             nn.Sequential(nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout))
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
+            for before, after in pairwise(widths)
         ]
         self.layers = nn.Sequential(*blocks, nn.Linear(widths[-1], out))
 

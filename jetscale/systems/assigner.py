@@ -58,7 +58,7 @@ class Assigner(Task):
     layers: int = Field(5, ge=2)
     dropout: float = Field(0.0, ge=0, lt=1, description="of the dense network")
     inputs: Literal["absolute", "ht"] = Field("ht", description="four-vectors in units of 500 GeV or of HT")
-    loss_on: Literal["label", "mass"] = Field("label", description="cross-entropy, or relative mass after Gumbel-softmax")
+    loss_on: Literal["label", "mass"] = Field("label", description="cross-entropy, or relative mass by Gumbel-softmax")
     label: Literal["ancestry", "quark"] = "ancestry"
     gumbel: Literal["hard", "soft"] = Field("hard", description="forward with one-hot or with soft assignments")
     temperature: tuple[float, float] = Field((1.0, 0.3), description="of the Gumbel-softmax, at the start and the end")
@@ -275,8 +275,14 @@ def toy_events(n: int, rng: np.random.Generator) -> pa.Table:
     pt_BJ = np.hypot(vector_BJ4[..., 1], vector_BJ4[..., 2])
     keep = ak.from_regular(ak.Array(pt_BJ > 20.0))
     eta_BJ = np.arcsinh(vector_BJ4[..., 3] / np.maximum(pt_BJ, 1e-9))
-    lists = {"jet_pt": pt_BJ, "jet_eta": eta_BJ, "jet_phi": np.arctan2(vector_BJ4[..., 2], vector_BJ4[..., 1]),
-             "jet_mass": np.zeros_like(pt_BJ), "jet_parent_ancestry": labels_BJ, "jet_parent_quark": labels_BJ}  # fmt: skip
+    lists = {
+        "jet_pt": pt_BJ,
+        "jet_eta": eta_BJ,
+        "jet_phi": np.arctan2(vector_BJ4[..., 2], vector_BJ4[..., 1]),
+        "jet_mass": np.zeros_like(pt_BJ),
+        "jet_parent_ancestry": labels_BJ,
+        "jet_parent_quark": labels_BJ,
+    }
     columns = {name: ak.from_regular(ak.Array(values))[keep] for name, values in lists.items()}
     return complete(
         ak.Array({**columns, "true_mass": np.where(signal_B, mass_B, 0.0), "decay_mode": np.where(signal_B, 3, 0)}),

@@ -1,9 +1,9 @@
 """A run's folder, and the weights in it.
 
-    run.yaml        the resolved run; it can be run again
-    data.json       samples with their fingerprints and counts, and the digest that names the run
-    log.jsonl       one line per logged step and validation
-    checkpoints/step-00000000/   weights.safetensors, at.json, COMPLETE
+run.yaml        the resolved run; it can be run again
+data.json       samples with their fingerprints and counts, and the digest that names the run
+log.jsonl       one line per logged step and validation
+checkpoints/step-00000000/   weights.safetensors, at.json, COMPLETE
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -65,6 +66,20 @@ def load(out: Path) -> tuple[Run, nn.Module]:
     return run, net.eval()
 
 
+def load_start(out: Path) -> tuple[Run, nn.Module]:
+    """A run and its network as it was before the first step."""
+    run = read(out)
+    return run, starting_net(run).eval()
+
+
+def starting_net(run: Run) -> nn.Module:
+    """Fresh weights, or those of the run that this one starts from."""
+    net = run.task.build(run.seed)
+    if run.start:
+        start_from(net, Path(run.start))
+    return net
+
+
 def start_from(net: nn.Module, out: Path) -> None:
     """Put the weights of a trained run into a network."""
     file = newest(out) / "weights.safetensors"
@@ -76,7 +91,7 @@ def write_data(out: Path, values: Mapping[str, object]) -> None:
     write_text(out / "data.json", json.dumps(values, indent=1) + "\n")
 
 
-def read_data(out: Path) -> dict[str, object]:
+def read_data(out: Path) -> dict[str, Any]:
     """What the run was made of: name, samples."""
-    values: dict[str, object] = json.loads((out / "data.json").read_text())
+    values: dict[str, Any] = json.loads((out / "data.json").read_text())
     return values

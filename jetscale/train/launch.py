@@ -111,10 +111,7 @@ def work(run: Run, name: str, counted: Counted, out: Path, world: World) -> None
     validation = Pass(Plan(run, counted.chunks, "validation"), _bytes(run, samples, counted, "validation"),
                       run.task.columns, weightings(run.stream, counted.means), rank=world.rank,
                       world=world.size)  # fmt: skip
-    net = run.task.build(run.seed)
-    if run.start:
-        checkpoint.start_from(net, Path(run.start))
-    engine = start(run, net, world)
+    engine = start(run, checkpoint.starting_net(run), world)
     track = Tracker(run, name, out, feed.plan.steps) if world.first else None
     status = "failed"
     try:
@@ -130,9 +127,7 @@ def _bytes(run: Run, samples: Mapping[str, Events], counted: Counted, part: Part
     ours = readers(run.stream, samples, needed(run.task.columns), part, run.seed)
     if part != "train" or source(run) == "pyarrow":
         return PyarrowBytes(ours, counted.chunks)
-    given = shape(run.scale.shape)
-    return RayBytes(ours, counted.chunks, task_cpus=given.cpus_per_read,
-                    workers_cpus=given.cpus_per_worker * run.scale.workers)  # fmt: skip
+    return RayBytes(ours, counted.chunks, shape(run.scale.shape).cpus_per_read)
 
 
 def source(run: Run) -> str:

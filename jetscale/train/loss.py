@@ -1,8 +1,7 @@
 """The weighted mean of every term over the whole step, exact for any sharding.
 
-A term t has values l_i and weights w_i for the rows of all workers and micro-batches. Its mean is sum(w l) / sum(w) with
-both sums over the whole step. The engine averages gradients over the workers, so a worker's share of the loss is
-multiplied by their number.
+A term has values l_i and weights w_i for the rows of all workers and micro-batches; its mean is sum(w l) / sum(w), both
+sums over the whole step. Every micro-batch has a share of it, and these shares add up.
 """
 
 from __future__ import annotations

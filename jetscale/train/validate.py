@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from jetscale.data.batch import unpad
+from jetscale.data.batch import table_of
 from jetscale.data.feed import Pass
-from jetscale.schema import Schema
-from jetscale.task import Batch, Task
-from jetscale.train.loss import sum_of
+from jetscale.task import Task
 from jetscale.train.world import World
 
 ROWS = 1024
@@ -36,8 +31,8 @@ def validate(task: Task, net: nn.Module, events: Pass, world: World) -> dict[str
             batch = (batches[number] if number < len(batches) else filler).to(world.device)
             weights, values = task.weights(batch), task.loss(net, batch)
             for term, weight_B in weights.items():
-                kept_B = torch.where(weight_B != 0, values[term], 0.0)
-                sums.setdefault(term, []).append(torch.stack([(weight_B * kept_B).double().sum(), weight_B.double().sum()]))
+                value_B = torch.where(weight_B != 0, values[term], 0.0).double()
+                sums.setdefault(term, []).append(torch.stack([(weight_B * value_B).sum(), weight_B.double().sum()]))
             scored = task.score(net, batch)
             if number < len(batches):
                 tables.append(table_of(batch, {**batch.columns, **scored}, task.columns.plus(*task.outputs.columns)))
@@ -48,12 +43,3 @@ def validate(task: Task, net: nn.Module, events: Pass, world: World) -> dict[str
         figures[f"loss_{term}"] = total / weight if weight else float("nan")
     every = [table for part in world.gather(tables) for table in part]  # type: ignore[attr-defined]
     return {**figures, **task.figures(pa.concat_tables(every))} if every else figures
-
-
-def table_of(batch: Batch, columns: Mapping[str, Tensor], schema: Schema) -> pa.Table:
-    """Padded columns of a batch as an Arrow table, lists ragged again."""
-    arrays = {}
-    for column in schema.each():
-        values = columns[column.name].detach().cpu().numpy().astype(np.dtype(column.dtype))
-        arrays[column.name] = unpad(values, batch.mask(column.of).cpu().numpy()) if column.of else pa.array(values)
-    return pa.table(arrays, schema=schema.arrow)

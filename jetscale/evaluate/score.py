@@ -1,0 +1,81 @@
+"""Scoring adds a run's columns to a sample: the same events, the same ids, each exactly once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from jetscale.data.batch import batch, table_of
+from jetscale.data.chunks import check_columns
+from jetscale.data.split import part_of
+from jetscale.errors import DataError
+from jetscale.events import MANIFEST, Events, Manifest, Shard, write_manifest, write_shard
+from jetscale.run import Run
+from jetscale.schema import Column, Schema
+from jetscale.task import At
+from jetscale.train import checkpoint
+
+ROWS = 2048
+UNSEEN = 3
+SPLIT = Column(name="split", dtype="int8", unit="",
+               doc="part in the run's training: 0 train, 1 validation, 2 test, 3 none, a sample it has not seen")  # fmt: skip
+
+
+def score(run_dir: Path, events: Events, out: Path, *, untrained: bool = False) -> Events:
+    """Write a sample with the columns that a trained run adds, and `split`; one that is there already is kept.
+
+    `untrained` scores with the weights that the run started from.
+
+    Raises:
+        DataError: the sample lacks a column, or `out` holds something else.
+    """
+    run, net = checkpoint.load_start(run_dir) if untrained else checkpoint.load(run_dir)
+    data = checkpoint.read_data(run_dir)
+    made_by = {"scored_by": data["run"], "sample": events.fingerprint, "untrained": untrained}
+    if (out / MANIFEST).is_file():
+        return _kept(Events.open(out), made_by)
+    check_columns(events, run.task.columns.names)
+    seen = events.fingerprint in {sample["fingerprint"] for sample in data["samples"].values()}
+    schema = events.schema.plus(*run.task.outputs.columns, SPLIT)
+    shards = [
+        write_shard(_score(run, net, events.read(shard=shard), schema, seen), out / shard.file, schema)
+        for shard in events.manifest.shards
+    ]
+    write_manifest(_manifest(events, schema, shards, made_by), out)
+    return Events.open(out)
+
+
+def _score(run: Run, net: nn.Module, table: pa.Table, schema: Schema, seen: bool) -> pa.Table:
+    parts = [_score_rows(run, net, table.slice(start, ROWS)) for start in range(0, table.num_rows, ROWS)]
+    scores = pa.concat_tables(parts) if parts else run.task.outputs.arrow.empty_table()
+    id_B = table["event_id"].to_numpy()
+    split_B = part_of(id_B, run.stream.split) if seen else np.full(len(id_B), UNSEEN, dtype=np.int8)
+    added = {**{name: scores[name] for name in scores.column_names}, SPLIT.name: pa.array(split_B)}
+    kept = {name: table[name] for name in table.column_names if name not in added}
+    return pa.table({**kept, **added}).select(schema.names)
+
+
+def _score_rows(run: Run, net: nn.Module, table: pa.Table) -> pa.Table:
+    rows = table.num_rows
+    lanes_B = np.zeros(rows, dtype=np.int64)
+    padded = batch([table], run.task.columns, np.ones(rows), lanes_B, np.arange(rows), At(0, 0, 1.0), run.seed)
+    with torch.no_grad():
+        return table_of(padded, run.task.score(net, padded), run.task.outputs)
+
+
+def _manifest(events: Events, schema: Schema, shards: list[Shard], made_by: dict[str, object]) -> Manifest:
+    history = {**events.manifest.made_by, **made_by}
+    return events.manifest.but(columns=[column.values() for column in schema.each()],
+                               shards=[shard.values() for shard in shards], made_by=history)  # fmt: skip
+
+
+def _kept(there: Events, made_by: dict[str, object]) -> Events:
+    for key, value in made_by.items():
+        if there.manifest.made_by.get(key) != value:
+            raise DataError(f"holds another sample: {key} is {there.manifest.made_by.get(key)!r}, not {value!r}",
+                            where=str(there.path), cure="choose another --out, or remove this folder")  # fmt: skip
+    return there
