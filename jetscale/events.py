@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -219,14 +219,19 @@ def _absent(column: Column, source: ak.Array, where: str) -> pa.Array:
     return _arrow(like, column, where)
 
 
-def write_shard(table: pa.Table, file: Path, schema: Schema) -> Shard:
-    """Check a table and write it as one Parquet file: beside first, then renamed, so that no half of it is ever seen."""
+def write_shard(table: pa.Table, file: Path, schema: Schema, notes: Mapping[str, str] | None = None) -> Shard:
+    """Check a table and write it as one Parquet file: beside first, then renamed, so that no half of it is ever seen.
+
+    `notes` go into the file's own metadata.
+    """
     table = table.select(schema.names).cast(schema.arrow) if table.num_rows else schema.arrow.empty_table()
+    table = table.replace_schema_metadata(dict(notes or {}))
     check(table, schema, str(file))
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        pq.write_table(table, beside, row_group_size=ROW_GROUP, compression="zstd")
+        # Measured momenta hardly repeat: dictionaries of them make a file a third larger.
+        pq.write_table(table, beside, row_group_size=ROW_GROUP, compression="zstd", use_dictionary=False)
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)

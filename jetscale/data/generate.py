@@ -1,0 +1,283 @@
+"""Monte Carlo from a YAML file: one Ray task a shard, the same events whatever the number of workers.
+
+A shard is a pure function of the job and its number. Its file carries the job and the counts behind it in the Parquet
+metadata, so that a folder half made can be completed, and one made from another job is recognised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import jetscale
+from jetscale.config import build, difference, read_yaml
+from jetscale.data import pythia
+from jetscale.data.cluster import cluster
+from jetscale.data.process import GenerateJob, Selection
+from jetscale.data.truth import find_jets
+from jetscale.errors import ConfigError, DataError, GenerateError, JetscaleError
+from jetscale.events import MANIFEST, Manifest, Shard, describe_shard, ids_for, write_manifest, write_shard
+from jetscale.schema import JET_EVENTS, WEIGHT, check
+from jetscale.shape import shape
+
+ENOUGH_TRIES = 2000  # before an acceptance is called too small
+NOTE = "jetscale.generate"
+SAMPLE = JET_EVENTS.plus(
+    WEIGHT.but(unit="pb", missing=None, doc="the event's share of the cross section that passes the selection")
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What it took to make a shard: events tried and accepted, cross sections in pb, and by which Pythia."""
+
+    tried: int
+    accepted: int
+    generated_pb: float
+    selected_pb: float
+    pythia: str
+
+
+def load(path: Path, events: int | None = None, seed: int | None = None) -> GenerateJob:
+    """The job in a YAML file, with another number of events or another seed where these are given.
+
+    Raises:
+        ConfigError: not a `generate:` file, an unknown key, a mass that cannot be.
+    """
+    values = read_yaml(path)
+    other = [key for key in values if key != "generate"]
+    if other or not isinstance(values.get("generate"), dict):
+        raise ConfigError(f"{other[0]!r} stands where 'generate' belongs" if other else "'generate' holds no keys",
+                          where=str(path), cure="put everything under the one top key generate:")  # fmt: skip
+    given = {key: value for key, value in (("events", events), ("seed", seed)) if value is not None}
+    return build(GenerateJob, {**values["generate"], **given}, str(path))
+
+
+def generate(job: GenerateJob, out: Path) -> Iterator[Shard]:
+    """Make what is missing of a sample, shard by shard as they are done, and its manifest when all of them are.
+
+    Raises:
+        ConfigError: the folder holds a sample made from another job; the difference is shown.
+        GenerateError: shards that could not be made, with their numbers and causes; the others are kept.
+    """
+    _refuse_other(job, out)
+    for leftover in out.glob(".shard-*.part"):
+        leftover.unlink()
+    kept = {number: shard for number in range(job.shards) if (shard := _kept(job, number, out))}
+    yield from kept.values()
+    missing = [number for number in range(job.shards) if number not in kept]
+    causes: dict[int, str] = {}
+    for number, result in _by_ray(job, missing) if missing else ():
+        try:
+            if isinstance(result, Exception):
+                raise result
+            yield _write(job, number, out, *result)
+        except Exception as problem:  # whatever ends a shard must not end the others
+            causes[number] = _first_words(problem)
+    if causes:
+        raise GenerateError(f"{len(causes)} of {job.shards} shards were not made\n{_listed(causes)}", where=str(out),
+                            cure="run the same command again: it makes only what is missing")  # fmt: skip
+    write_manifest(_manifest(job, out), out)
+
+
+def make_shard(job: GenerateJob, number: int, out: Path) -> Shard:
+    """Make one shard of a sample in this process and write it.
+
+    Raises:
+        GenerateError: Pythia or fastjet are missing or refuse, or hardly any event passes the selection.
+    """
+    return _write(job, number, out, *make_table(job, number))
+
+
+def make_table(job: GenerateJob, number: int) -> tuple[pa.Table, Made]:
+    """The events of one shard, columns `SAMPLE`, and what it took; a function of the job and the number alone.
+
+    Raises:
+        GenerateError: Pythia or fastjet are missing or refuse, or hardly any event passes the selection.
+    """
+    generator = pythia.start(job, _seed(job, number))
+    tried, found, weights = 0, [], []
+    for batch in pythia.batches(generator, job):
+        tried += batch.tries
+        if len(batch.particles):
+            jets = find_jets(batch.particles, job.jets)
+            chosen = passes(jets, job.select)
+            found.append(jets[chosen])
+            weights.append(batch.particles.weight_B[ak.to_numpy(chosen)])
+        accepted = sum(map(len, weights))
+        if accepted >= job.rows(number):
+            break
+        if tried >= ENOUGH_TRIES and accepted < job.min_acceptance * tried:
+            raise _too_few(job, number, tried, accepted, generator.infoPython().nAccepted())
+    weight = np.concatenate(weights)
+    info = generator.infoPython()
+    generated_pb = info.sigmaGen() * pythia.PB
+    made = Made(
+        tried=tried,
+        accepted=accepted,
+        generated_pb=generated_pb,
+        selected_pb=generated_pb * float(weight.sum()) / info.weightSum(),
+        pythia=pythia.version(generator),
+    )
+    return _table(job, number, ak.concatenate(found), weight, made), made
+
+
+def passes(jets: ak.Array, select: Selection) -> ak.Array:
+    """Which events have enough hard jets and enough HT: (B,) bool."""
+    return (ak.sum(jets.pt > select.pt, axis=1) >= select.jets) & (ak.sum(jets.pt, axis=1) > select.ht)
+
+
+def _seed(job: GenerateJob, number: int) -> int:
+    """Pythia's seed, 1 to 900,000,000."""
+    text = f"{job.digest()} {job.seed} {number}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % 900_000_000 + 1
+
+
+def _table(job: GenerateJob, number: int, jets: ak.Array, weight: np.ndarray, made: Made) -> pa.Table:
+    """The shard's rows. Their weights sum to the shard's share of the selected cross section, so that those of the
+    whole sample sum to the mean over its shards."""
+    rows = job.rows(number)
+    jets, weight = jets[:rows], weight[:rows]
+    share_pb = made.selected_pb * rows / job.events
+    columns = {
+        "event_id": ids_for(job.digest(), number, np.arange(rows)),
+        "weight": share_pb * weight / weight.sum(),
+        "true_mass": np.full(rows, job.true_mass),
+        "decay_mode": np.full(rows, job.decay_mode),
+    }
+    offsets = np.concatenate([[0], np.cumsum(ak.to_numpy(ak.num(jets, axis=1)))]).astype(np.int32)
+    for name, field in (("pt", "pt"), ("eta", "eta"), ("phi", "phi"), ("mass", "mass"),
+                        ("parent_ancestry", "ancestry"), ("parent_quark", "quark")):  # fmt: skip
+        columns[f"jet_{name}"] = pa.ListArray.from_arrays(offsets, ak.to_numpy(ak.flatten(jets[field])))
+    arrays = [pa.array(columns[column.name]).cast(column.arrow) for column in SAMPLE.each()]
+    return pa.table(arrays, schema=SAMPLE.arrow)
+
+
+def _too_few(job: GenerateJob, number: int, tried: int, accepted: int, whole: int) -> GenerateError:
+    what = f"{accepted} of {tried} events passed (tried {tried}, accepted {accepted}, failed in Pythia {tried - whole})"
+    select = job.select
+    cure = (f"loosen select: (now {select.jets} jets above {select.pt:g} GeV, HT above {select.ht:g} GeV), raise the "
+            "mass or pthat_min, or lower min_acceptance")  # fmt: skip
+    if whole == 0:
+        cure = "Pythia could not make a single event: check the mass and the quarks"
+        charge_3 = sum((-1 if quark % 2 else 2) * (1 if quark > 0 else -1) for quark in job.decay_quarks)
+        last_3 = 0 if job.signal is None or job.signal.cascade else job.signal.charge_3
+        if charge_3 != last_3:
+            cure = (f"quarks {list(job.decay_quarks)} carry the charge {charge_3:+d}/3, what decays to them "
+                    f"{last_3:+d}/3: check their signs")  # fmt: skip
+    return GenerateError(what, where=f"{job.name}, shard {number}", cure=cure)
+
+
+def _file(out: Path, number: int) -> Path:
+    return out / f"shard-{number:05d}.parquet"
+
+
+def _write(job: GenerateJob, number: int, out: Path, table: pa.Table, made: Made) -> Shard:
+    note = {"job": job.values(), "shard": number, "made": asdict(made)}
+    return write_shard(table, _file(out, number), SAMPLE, notes={NOTE: json.dumps(note)})
+
+
+def _note(file: Path) -> dict[str, Any] | None:
+    """What `generate` noted in a shard; None for a file that it did not finish."""
+    try:
+        notes = pq.read_schema(file).metadata or {}
+        note = json.loads(notes[NOTE.encode()])
+    except (OSError, pa.ArrowException, KeyError, json.JSONDecodeError):
+        return None
+    return note if isinstance(note, dict) else None
+
+
+def _refuse_other(job: GenerateJob, out: Path) -> None:
+    cure = "choose another --out"
+    notes = {file: note for file in sorted(out.glob("*.parquet")) if (note := _note(file))}
+    if (out / MANIFEST).exists() and not notes:
+        raise ConfigError("holds a sample that jetscale generate did not make", where=str(out), cure=cure)
+    for file, note in notes.items():
+        lines = difference(build(GenerateJob, note["job"], str(file)), job)
+        if lines:
+            shown = "\n  ".join(lines)
+            raise ConfigError(f"holds a sample made from another job:\n  {shown}", where=str(out),
+                              cure=f"{cure}, or take back the change")  # fmt: skip
+
+
+def _kept(job: GenerateJob, number: int, out: Path) -> Shard | None:
+    """The shard as it stands on disk, if it is there and whole."""
+    file = _file(out, number)
+    if _note(file) is None:
+        return None
+    try:
+        table = pq.read_table(file, partitioning=None)
+        check(table, SAMPLE, str(file))
+    except (OSError, pa.ArrowException, DataError):
+        return None
+    return describe_shard(file) if table.num_rows == job.rows(number) else None
+
+
+def _by_ray(job: GenerateJob, numbers: Sequence[int]) -> Iterator[tuple[int, tuple[pa.Table, Made] | Exception]]:
+    """Every shard or what ended it, as they come; written by the caller, so that the workers need no common disk."""
+    with cluster(shape("laptop")):
+        import ray
+
+        task = ray.remote(num_cpus=1, max_retries=0)(make_table)
+        waiting = {task.options(name=f"shard {number}").remote(job, number): number for number in numbers}
+        while waiting:
+            (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
+            number = waiting.pop(ready)
+            try:
+                yield number, ray.get(ready)
+            except ray.exceptions.RayError as problem:
+                cause = getattr(problem, "cause", None)
+                yield number, cause if isinstance(cause, Exception) else problem
+
+
+def _first_words(problem: Exception) -> str:
+    if isinstance(problem, JetscaleError):
+        return str(problem)
+    first = str(problem).strip().splitlines() or ["no reason given"]
+    return f"{type(problem).__name__}: {first[0]}"
+
+
+def _listed(causes: dict[int, str]) -> str:
+    """Shards with the same cause on one line."""
+    alike: dict[str, list[int]] = {}
+    for number, cause in sorted(causes.items()):
+        alike.setdefault(cause, []).append(number)
+    return "\n".join(f"  shard {', '.join(map(str, numbers))}: {cause}" for cause, numbers in alike.items())
+
+
+def _manifest(job: GenerateJob, out: Path) -> Manifest:
+    files = [_file(out, number) for number in range(job.shards)]
+    notes = [note for file in files if (note := _note(file))]
+    made = [Made(**note["made"]) for note in notes]
+    weights = np.concatenate([pq.read_table(file, columns=["weight"], partitioning=None)["weight"] for file in files])
+    share = np.array([job.rows(number) for number in range(job.shards)]) / job.events
+    versions = {"jetscale": jetscale.__version__, "fastjet": metadata.version("fastjet")}
+    tried, accepted = sum(one.tried for one in made), sum(one.accepted for one in made)
+    return Manifest(
+        name=job.name,
+        columns=SAMPLE.columns,
+        shards=tuple(describe_shard(file) for file in files),
+        cuts={"jets": job.jets.values(), "select": job.select.values()},
+        made_by={
+            "command": "generate",
+            "job": job.values(),
+            "digest": job.digest(),
+            "versions": versions | {"pythia": made[0].pythia},
+            "tried": tried,
+            "accepted": accepted,
+            "acceptance": accepted / tried,
+            "generated_pb": float(share @ [one.generated_pb for one in made]),
+            "selected_pb": float(share @ [one.selected_pb for one in made]),
+            "effective_events": float(weights.sum() ** 2 / (weights**2).sum()),
+        },
+    )
