@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import traceback
@@ -90,18 +91,15 @@ def show(
     sets: Sets = None,
 ) -> None:
     """Print the resolved run: every setting, as a job that can be run again."""
-    import yaml
-
-    from jetscale.config import leaves
+    from jetscale.config import dump_yaml, leaves
     from jetscale.run import load
 
     resolved = load(_job_file(job), sets or ())
     values = resolved.run.values()
     if not why:
-        typer.echo(yaml.safe_dump({"train": values}, sort_keys=False), nl=False)
+        typer.echo(dump_yaml({"train": values}), nl=False)
         return
-    rows = [(key, yaml.safe_dump(value, default_flow_style=True).removesuffix("...\n").strip(), resolved.why[key])
-            for key, value in leaves(values).items()]  # fmt: skip
+    rows = [(key, json.dumps(value), resolved.why[key]) for key, value in leaves(values).items()]
     wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
     console = Console(highlight=False)
     for key, value, layer in rows:

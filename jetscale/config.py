@@ -28,7 +28,7 @@ class Config(BaseModel):
         return self.model_dump(mode="json")
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.values(), sort_keys=False)
+        return dump_yaml(self.values())
 
     def digest(self) -> str:
         """Twelve hex digits that name these settings."""
@@ -43,14 +43,25 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads 1e9 as a string; physicists mean a number."""
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes the words that _Loader would read as numbers."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
+
+
+def dump_yaml(values: object) -> str:
+    """YAML that `parse_yaml` reads back to the same values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
 
 
 def parse_yaml(text: str, where: str) -> Any:
+    """The values in a YAML text; `where` names it in errors."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except yaml.YAMLError as problem:
@@ -74,6 +85,7 @@ def read_yaml(path: Path) -> Values:
 
 
 def digest(values: object) -> str:
+    """Twelve hex digits that name plain values, whatever the order of their keys."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 import awkward as ak
+import pyarrow as pa
 import uproot
 
-from jetscale.events import Events, as_awkward
-from jetscale.schema import Schema
+from jetscale.events import Events
+from jetscale.schema import Schema, flat, lengths
 
 TREE = "events"
 
@@ -24,7 +25,7 @@ def write_root(events: Events, file: Path) -> Path:
     try:
         with uproot.recreate(beside) as root:
             for number, shard in enumerate(events.manifest.shards):
-                branches = _branches(as_awkward(events.read(shard=shard)), events.schema)
+                branches = _branches(events.read(shard=shard), events.schema)
                 if number == 0:
                     root.mktree(TREE, {name: ak.type(array).content for name, array in branches.items()})
                 root[TREE].extend(branches)
@@ -34,9 +35,13 @@ def write_root(events: Events, file: Path) -> Path:
     return file
 
 
-def _branches(array: ak.Array, schema: Schema) -> dict[str, ak.Array]:
-    plain = {column.name: array[column.name] for column in schema.each() if not column.of}
+def _branches(table: pa.Table, schema: Schema) -> dict[str, ak.Array]:
+    branches = {column.name: ak.Array(flat(table[column.name])) for column in schema.each() if not column.of}
     for collection in schema.collections:
-        names = [column.name for column in schema.each() if column.of == collection]
-        plain[collection] = ak.zip({name.removeprefix(f"{collection}_"): array[name] for name in names})
-    return plain
+        counts = lengths(table, collection, schema)
+        branches[collection] = ak.unflatten(
+            ak.zip({
+                column.name.removeprefix(f"{collection}_"): flat(table[column.name])
+                for column in schema.each() if column.of == collection
+            }), counts)  # fmt: skip
+    return branches
