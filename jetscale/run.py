@@ -37,6 +37,7 @@ class Optimiser(Config):
     rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
     schedule: Literal["constant", "cosine", "one_cycle"] = "one_cycle"
     warm_up: float = Field(0.15, ge=0, lt=1, description="share of the horizon over which the rate rises")
     clip: float = Field(1.0, ge=0)

@@ -139,7 +139,8 @@ class Mixture:
         """(S,) step numbers -> (S, K) rows of each sample."""
         point_S = np.mod(self.start + steps * GOLDEN, 1.0)
         reached = np.floor(self.arcs_K[None, :] + point_S[:, None]).astype(np.int64)
-        return self.base_K + np.diff(reached, axis=1, prepend=np.int64(0))
+        rows_SK: np.ndarray = self.base_K + np.diff(reached, axis=1, prepend=np.int64(0))
+        return rows_SK
 
 
 class Plan:

@@ -22,7 +22,7 @@ from jetscale.train import checkpoint
 ROWS = 2048
 UNSEEN = 3
 SPLIT = Column(name="split", dtype="int8", unit="",
-               doc="part in the run's training: 0 train, 1 validation, 2 test, 3 none, a sample it has not seen")  # fmt: skip
+               doc="part in the run's training: 0 train, 1 validation, 2 test, 3 a sample it has not seen")  # fmt: skip
 
 
 def score(run_dir: Path, events: Events, out: Path, *, untrained: bool = False) -> Events:

@@ -66,10 +66,10 @@ class TorchEngine(Engine):
     def __init__(self, run: Run, net: nn.Module, world: World) -> None:
         super().__init__(run, world)
         self.net = net.to(world.device)
-        self.optimiser = torch.optim.AdamW(groups(net, run.optimiser), lr=run.optimiser.rate, betas=run.optimiser.betas)
+        self.optimiser = adamw(net, run.optimiser)
 
     def _backward(self, share: Tensor) -> None:
-        share.backward()  # type: ignore[no-untyped-call]
+        share.backward()
 
     def _update(self, rate: float) -> None:
         trained = [parameter for parameter in self.net.parameters() if parameter.grad is not None]
@@ -96,9 +96,8 @@ class DeepSpeedEngine(Engine):
         super().__init__(run, world)
         import deepspeed
 
-        optimiser = torch.optim.AdamW(groups(net, run.optimiser), lr=run.optimiser.rate, betas=run.optimiser.betas)
         self.deepspeed, self.optimiser, *_ = deepspeed.initialize(
-            model=net, optimizer=optimiser, config=deepspeed_settings(run), dist_init_required=False
+            model=net, optimizer=adamw(net, run.optimiser), config=deepspeed_settings(run), dist_init_required=False
         )
         self.net = self.deepspeed
 
@@ -164,6 +163,11 @@ def ready_deepspeed() -> torch.device:
     backend = "gloo" if on_cpu else accelerator.communication_backend_name()
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False)
     return torch.device("cpu") if on_cpu else torch.device(accelerator.current_device_name())
+
+
+def adamw(net: nn.Module, optimiser: Optimiser) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov, Hutter, arXiv:1711.05101) on the network's parameter groups."""
+    return torch.optim.AdamW(groups(net, optimiser), lr=optimiser.rate, betas=optimiser.betas, eps=optimiser.eps)
 
 
 def groups(net: nn.Module, optimiser: Optimiser) -> list[dict[str, Any]]:
