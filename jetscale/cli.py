@@ -212,13 +212,10 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _scored(run: Path, sample: Events, place: Path) -> Events:
-    """The sample with the run's columns: as it is, as it was scored before, or scored now."""
+    """The sample with the run's columns: as it is if it has some, else scored once and kept."""
     from jetscale.evaluate.score import score
-    from jetscale.events import MANIFEST, Events
 
-    if "jet_assigned" in sample.schema:
-        return sample
-    return Events.open(place) if (place / MANIFEST).is_file() else score(run, sample, place)
+    return sample if "jet_assigned" in sample.schema else score(run, sample, place)
 
 
 def spread(words: Sequence[str]) -> list[str]:
