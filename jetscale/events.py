@@ -172,11 +172,13 @@ def complete(array: ak.Array | pa.Table, where: str) -> pa.Table:
     jets = [column.name for column in JET_EVENTS.each() if column.of == "jet" and column.name in source.fields]
     if "jet_pt" not in jets:
         raise DataError("column 'jet_pt' is missing", where=where, cure=nearest("jet_pt", source.fields))
-    rank = ak.argsort(source["jet_pt"], axis=1, ascending=False, stable=True)
+    given = {column.name: _known(source[column.name], column, where) for column in JET_EVENTS.each()
+             if column.name in source.fields}  # fmt: skip
+    rank = ak.argsort(given["jet_pt"], axis=1, ascending=False, stable=True)
     columns: dict[str, pa.Array] = {}
     for column in JET_EVENTS.each():
-        if column.name in source.fields:
-            values = source[column.name]
+        if column.name in given:
+            values = given[column.name]
             _same_lengths(values, rank, column, where)
             columns[column.name] = _arrow(values[rank] if column.of else values, column, where)
         else:
@@ -184,6 +186,16 @@ def complete(array: ak.Array | pa.Table, where: str) -> pa.Table:
     table = pa.table(columns)
     check(table, JET_EVENTS, where)
     return table
+
+
+def _known(values: ak.Array, column: Column, where: str) -> ak.Array:
+    """The same values with a type that has no room for nulls."""
+    depths = range(min(2 if column.of else 1, values.ndim))
+    nulls = sum(int(ak.sum(ak.is_none(values, axis=depth))) for depth in depths)
+    if nulls:
+        raise DataError(f"column {column.name!r} has {nulls} nulls", where=where, cure="fill them or drop the events")
+    # awkward drops nulls from lists with 64-bit offsets alone; Arrow's have 32, and packing widens them.
+    return ak.drop_none(ak.to_packed(values), axis=None)
 
 
 def _same_lengths(values: ak.Array, rank: ak.Array, column: Column, where: str) -> None:
