@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from jetscale import keyed
 from jetscale.physics import kinematics
 
 # Events per piece of work: 119 splits of 8192 events are 62 MB of four-vectors in double precision.
@@ -57,10 +58,10 @@ def random_groups(p4_BJ4: Tensor, mask_BJ: Tensor, seed: int, event_id_B: Tensor
     The draw depends on the event's id (int64), not on its place in the batch.
     """
     assigned_BJ = torch.zeros_like(mask_BJ, dtype=torch.int64)
-    draw_B = _mix(_mix(event_id_B.to(torch.int64)) + seed)
+    draw_B = keyed.uniform(keyed.mix(keyed.mix(event_id_B.to(torch.int64)) + seed))
     for row_B, jet_BJ, leading_BJ4 in _leading(p4_BJ4, mask_BJ, leading):
         split_CJ = _splits(leading_BJ4, jet_BJ.shape[1] // 2)
-        assigned_BJ[row_B[:, None], jet_BJ] = split_CJ[draw_B[row_B] % len(split_CJ)]
+        assigned_BJ[row_B[:, None], jet_BJ] = split_CJ[(draw_B[row_B] * len(split_CJ)).long()]
     return assigned_BJ
 
 
@@ -134,11 +135,3 @@ def _groups(mass_1: Tensor, mass_2: Tensor) -> Groups:
     total = mass_1 + mass_2
     asymmetry = torch.where(total > 0, (mass_1 - mass_2).abs() / total.clamp_min(1e-12), 0.0)
     return Groups(mass_1, mass_2, 0.5 * total, asymmetry)
-
-
-def _mix(x: Tensor) -> Tensor:
-    """A random-looking 63-bit number per int64 (the finaliser of splitmix64; products wrap)."""
-    x = x + -7046029254386353131
-    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * -4658895280553007687
-    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685
-    return (x ^ ((x >> 31) & 0x1FFFFFFFF)) & 0x7FFFFFFFFFFFFFFF

@@ -1,0 +1,35 @@
+"""The report: one page, its figures as files, and all numbers as JSON, from scored samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jetscale.evaluate import compare, logs, page, results
+from jetscale.evaluate.compare import Scored
+from jetscale.evaluate.displays import displays
+from jetscale.evaluate.figures import draw
+from jetscale.events import write_text
+
+__all__ = ["Scored", "report"]
+
+
+def report(scored: Sequence[Scored], out: Path, *, command: str, wall: Mapping[str, float]) -> Path:
+    """Write `index.html`, `figures/` and `results.json` into `out`, and return the page's path.
+
+    `wall` holds seconds by stage and stands, like `command`, on the page only. All runs must have scored the same
+    samples; only held-out events enter.
+
+    Raises:
+        DataError: no scored events, a column that is missing, runs that have scored different samples.
+    """
+    runs = tuple(dict.fromkeys(one.run_name for one in scored))
+    folders = {one.run_name: one.run_dir for one in scored}
+    found = results.compare(compare.samples(scored), runs)
+    curves = {run: logs.curves(folder) for run, folder in folders.items()}
+    pictures = draw(found, curves, out / "figures")
+    events = displays(found, out / "figures")
+    foot = page.Foot(command, {run: logs.digest(folder) for run, folder in folders.items()}, wall)
+    write_text(out / "results.json", results.to_json(found))
+    write_text(out / "index.html", page.render(found, pictures, events, foot))
+    return out / "index.html"
