@@ -176,6 +176,8 @@ def _explain(kind: type[BaseModel], problem: ValidationError, where: str) -> Con
     if first["type"] == "missing":
         return ConfigError(f"{key!r} is missing", where=where, cure=f"add {key}: ...")
     message = first["msg"].removeprefix("Value error, ")
+    if not path:
+        return ConfigError(message, where=where, cure="change one of its keys")
     return ConfigError(f"{key} = {first['input']!r}: {message}", where=where, cure=f"change {key}")
 
 

@@ -31,6 +31,7 @@ from jetscale.schema import JET_EVENTS, WEIGHT, check
 from jetscale.shape import shape
 
 ENOUGH_TRIES = 2000  # before an acceptance is called too small
+SHOWN = 5  # causes of failure that are listed
 NOTE = "jetscale.generate"
 SAMPLE = JET_EVENTS.plus(
     WEIGHT.but(unit="pb", missing=None, doc="the event's share of the cross section that passes the selection")
@@ -118,7 +119,7 @@ def make_table(job: GenerateJob, number: int) -> tuple[pa.Table, Made]:
         if accepted >= job.rows(number):
             break
         if tried >= ENOUGH_TRIES and accepted < job.min_acceptance * tried:
-            raise _too_few(job, number, tried, accepted, generator.infoPython().nAccepted())
+            raise _too_few(job, tried, accepted, generator.infoPython().nAccepted())
     weight = np.concatenate(weights)
     info = generator.infoPython()
     generated_pb = info.sigmaGen() * pythia.PB
@@ -163,8 +164,8 @@ def _table(job: GenerateJob, number: int, jets: ak.Array, weight: np.ndarray, ma
     return pa.table(arrays, schema=SAMPLE.arrow)
 
 
-def _too_few(job: GenerateJob, number: int, tried: int, accepted: int, whole: int) -> GenerateError:
-    what = f"{accepted} of {tried} events passed (tried {tried}, accepted {accepted}, failed in Pythia {tried - whole})"
+def _too_few(job: GenerateJob, tried: int, accepted: int, whole: int) -> GenerateError:
+    what = f"hardly any event passes: tried {tried}, accepted {accepted}, failed in Pythia {tried - whole}"
     select = job.select
     cure = (f"loosen select: (now {select.jets} jets above {select.pt:g} GeV, HT above {select.ht:g} GeV), raise the "
             "mass or pthat_min, or lower min_acceptance")  # fmt: skip
@@ -175,7 +176,7 @@ def _too_few(job: GenerateJob, number: int, tried: int, accepted: int, whole: in
         if charge_3 != last_3:
             cure = (f"quarks {list(job.decay_quarks)} carry the charge {charge_3:+d}/3, what decays to them "
                     f"{last_3:+d}/3: check their signs")  # fmt: skip
-    return GenerateError(what, where=f"{job.name}, shard {number}", cure=cure)
+    return GenerateError(what, where=job.name, cure=cure)
 
 
 def _file(out: Path, number: int) -> Path:
@@ -248,11 +249,13 @@ def _first_words(problem: Exception) -> str:
 
 
 def _listed(causes: dict[int, str]) -> str:
-    """Shards with the same cause on one line."""
+    """Shards with the same cause on one line, and not more than a few lines."""
     alike: dict[str, list[int]] = {}
     for number, cause in sorted(causes.items()):
         alike.setdefault(cause, []).append(number)
-    return "\n".join(f"  shard {', '.join(map(str, numbers))}: {cause}" for cause, numbers in alike.items())
+    lines = [f"  shard {', '.join(map(str, numbers))}: {cause}" for cause, numbers in alike.items()]
+    more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return "\n".join([*lines[:SHOWN], *more])
 
 
 def _manifest(job: GenerateJob, out: Path) -> Manifest:

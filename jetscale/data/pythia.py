@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import difflib
 import os
 import sys
 import tempfile
@@ -51,7 +52,8 @@ def start(job: GenerateJob, seed: int) -> Any:
     pythia, ready, _ = _initialise(job, [*settings(job, seed), "Print:quiet = on"])
     if not ready:
         _, _, said = _initialise(job, settings(job, seed))
-        cause = "; ".join(line.strip() for line in said.splitlines() if "PYTHIA" in line and "Warning" not in line)
+        lines = [line.strip() for line in said.splitlines() if "PYTHIA Error" in line or "PYTHIA Abort" in line]
+        cause = "; ".join(lines)
         raise GenerateError(f"Pythia cannot initialise: {cause or 'it does not say why'}", where=job.name,
                             cure="check the masses, the quarks and the settings under pythia:")  # fmt: skip
     return pythia
@@ -92,7 +94,9 @@ def _refusal(pythia: Any, line: str, where: str) -> GenerateError:
     known = {entry.name for kind in kinds for entry in getattr(pythia.settings, f"get{kind}Map")(":").values()}
     if key.lower() in {name.lower() for name in known}:
         return GenerateError(f"Pythia refuses {line!r}", where=where, cure=f"see {key} in Pythia's manual")
-    return GenerateError(f"Pythia has no setting {key!r}", where=where, cure=nearest(key, known))
+    near = difflib.get_close_matches(key, sorted(known), n=5)
+    cure = nearest(key, near) if near else "see the settings in Pythia's manual"
+    return GenerateError(f"Pythia has no setting {key!r}", where=where, cure=cure)
 
 
 def settings(job: GenerateJob, seed: int) -> list[str]:
