@@ -23,6 +23,7 @@ from jetscale.config import Values
 from jetscale.events import complete
 from jetscale.nn.equivariant import EquivariantStack
 from jetscale.nn.mlp import MLP
+from jetscale.physics.assignments import Choice, least_risk
 from jetscale.physics.decays import boost, isotropic, phase_space
 from jetscale.physics.groupings import minimum_group_mass, reconstruct
 from jetscale.physics.kinematics import mass, p4
@@ -45,6 +46,7 @@ class Assigner(Task):
         columns=(
             Column(name="jet_assigned", of="jet", dtype="int8", unit="", doc="group given: 0 none, 1, 2"),
             Column(name="jet_none_probability", of="jet", dtype="float32", unit="", doc="probability of no parent"),
+            Column(name="reco_confidence", dtype="float32", unit="", doc="probability that the groups are about right"),
             Column(name="reco_mass_1", dtype="float32", unit="GeV", doc="mass of group 1; 0 if empty"),
             Column(name="reco_mass_2", dtype="float32", unit="GeV", doc="mass of group 2; 0 if empty"),
             Column(name="reco_mass", dtype="float32", unit="GeV", doc="mean of the two group masses"),
@@ -62,6 +64,9 @@ class Assigner(Task):
     label: Literal["ancestry", "quark"] = "ancestry"
     gumbel: Literal["hard", "soft"] = Field("hard", description="forward with one-hot or with soft assignments")
     temperature: tuple[float, float] = Field((1.0, 0.3), description="of the Gumbel-softmax, at the start and the end")
+    readout: Literal["jets", "event"] = Field(
+        "event", description="most probable label of each jet, or the assignment of all jets of least risk for the mass"
+    )
     background_target: Literal["groups", "minimum"] = Field(
         "groups", description="mass target of background: its hard-parton groups, or the smallest mass of alike groups"
     )
@@ -90,14 +95,15 @@ class Assigner(Task):
         return {"mass": mass_loss(mass_B2, self._targets(batch))}
 
     def score(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The most probable label of every jet, without noise, and the masses that follow."""
+        """The groups of jets, without noise, and the masses that follow."""
         mask_BJ = self._mask(batch)
-        probability_BJK = net(*self._jets(batch), mask_BJ).softmax(-1)
-        assigned_BJ = torch.where(mask_BJ, probability_BJK.argmax(-1), 0)
-        groups = reconstruct(self._p4(batch).double(), assigned_BJ)
+        log_p_BJK = net(*self._jets(batch), mask_BJ).log_softmax(-1)
+        choice = self._choice(log_p_BJK, self._p4(batch), mask_BJ)
+        groups = reconstruct(self._p4(batch).double(), choice.assigned_BJ)
         return {
-            "jet_assigned": assigned_BJ,
-            "jet_none_probability": torch.where(mask_BJ, probability_BJK[..., 0], 1.0),
+            "jet_assigned": choice.assigned_BJ,
+            "jet_none_probability": torch.where(mask_BJ, log_p_BJK[..., 0].exp(), 1.0),
+            "reco_confidence": choice.confidence_B,
             "reco_mass_1": groups.mass_1_B,
             "reco_mass_2": groups.mass_2_B,
             "reco_mass": groups.mass_B,
@@ -111,6 +117,13 @@ class Assigner(Task):
     def toy(self, n: int, seed: int) -> pa.Table:
         """Pairs of 3-body decays at five masses with two extra jets, smeared by 6 %, and light pairs as background."""
         return toy_events(n, np.random.default_rng(seed))
+
+    def _choice(self, log_p_BJK: Tensor, p4_BJ4: Tensor, mask_BJ: Tensor) -> Choice:
+        if self.readout == "event":
+            return least_risk(log_p_BJK, p4_BJ4, mask_BJ)
+        best_BJ = log_p_BJK.max(-1)
+        log_p_B = torch.where(mask_BJ, best_BJ.values, 0.0).sum(1)
+        return Choice(torch.where(mask_BJ, best_BJ.indices, 0), log_p_B.exp())
 
     def _mask(self, batch: Batch) -> Tensor:
         rank_J = torch.arange(batch.mask("jet").shape[1], device=batch.weight_B.device)

@@ -1,0 +1,91 @@
+"""Assignments of all jets at once: a posterior over them, and the one whose mass is least wrong.
+
+Jets taken one by one give the most probable label of each; together these can be an improbable event. Here every
+assignment of the leading jets is a candidate, with the product of its jets' probabilities. The posterior is broad, so
+the most probable candidate is a poor estimate of the mass: the candidate is taken that has most posterior near its
+own mass (minimum Bayes risk).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from jetscale.physics.groupings import reconstruct
+from jetscale.physics.kinematics import mass
+
+IMPOSSIBLE = -1e4
+KERNEL = 0.10  # of ln mass: how near is near
+ASYMMETRY = 10.0  # prior exp(-10 a) on |m1 - m2| / (m1 + m2): the two parents weigh the same
+NEARLY = 0.97  # of the best utility: among these the most probable candidate is taken
+
+
+class Choice(NamedTuple):
+    """The assignment of every event (B, J) and its share of the posterior within the kernel (B)."""
+
+    assigned_BJ: Tensor
+    confidence_B: Tensor
+
+
+@cache
+def candidates(jets: int) -> Tensor:
+    """All assignments of `jets` jets to none, 1, 2 with both groups in use, names aside; and none at all: (C, jets)."""
+    found = [(0,) * jets]
+    for labels in product((0, 1, 2), repeat=jets):
+        named = [label for label in labels if label]
+        if named and named[0] == 1 and 2 in named:
+            found.append(labels)
+    return torch.tensor(found)
+
+
+def least_risk(log_p_BJK: Tensor, p4_BJ4: Tensor, mask_BJ: Tensor, leading: int = 8, keep: int = 128) -> Choice:
+    """The assignment whose mass has most posterior mass around it, from log-probabilities (B, J, 3) of none, 1, 2.
+
+    The leading jets are enumerated; the others take their own most probable label, named as the candidate names the
+    groups. Of the `keep` most probable candidates the masses are compared. Padded jets belong to none.
+    """
+    log_p_BJK = torch.where(mask_BJ[..., None], log_p_BJK, log_p_BJK.new_tensor([0.0, IMPOSSIBLE, IMPOSSIBLE]))
+    leading = min(leading, mask_BJ.shape[1])
+    score_BC, swapped_BC = _scores(log_p_BJK[:, :leading], p4_BJ4[:, :leading])
+    score_BT, top_BT = score_BC.topk(min(keep, score_BC.shape[1]), dim=1)
+    whole_BTJ = _complete(candidates(leading).to(top_BT.device)[top_BT], swapped_BC.gather(1, top_BT), log_p_BJK)
+    mass_BT = reconstruct(p4_BJ4[:, None].expand(-1, top_BT.shape[1], -1, -1).flatten(0, 1),
+                          whole_BTJ.flatten(0, 1)).mass_B.view_as(score_BT)  # fmt: skip
+    utility_BT = _utility(score_BT.softmax(1), mass_BT)
+    best_B1 = utility_BT.amax(1, keepdim=True)
+    chosen_B = score_BT.masked_fill(utility_BT < NEARLY * best_B1, -torch.inf).argmax(1)
+    rows = torch.arange(len(chosen_B), device=chosen_B.device)
+    return Choice(whole_BTJ[rows, chosen_B], best_B1.squeeze(1))
+
+
+def _scores(log_p_BJK: Tensor, p4_BJ4: Tensor) -> tuple[Tensor, Tensor]:
+    """Log posterior (B, C) up to a constant, over both namings of the groups, and where the second is likelier."""
+    label_CJ = candidates(log_p_BJK.shape[1]).to(log_p_BJK.device)
+    one_hot_CJK = functional.one_hot(label_CJ, 3).to(log_p_BJK.dtype)
+    named_BC = torch.einsum("bjk,cjk->bc", log_p_BJK, one_hot_CJK)
+    swapped_BC = torch.einsum("bjk,cjk->bc", log_p_BJK, one_hot_CJK[..., [0, 2, 1]])
+    mass_1_BC, mass_2_BC = (
+        mass(torch.einsum("bjx,cj->bcx", p4_BJ4, one_hot_CJK[..., k].to(p4_BJ4.dtype))) for k in (1, 2)
+    )
+    asymmetry_BC = (mass_1_BC - mass_2_BC).abs() / (mass_1_BC + mass_2_BC).clamp_min(1e-6)
+    return torch.logaddexp(named_BC, swapped_BC) - ASYMMETRY * asymmetry_BC.to(named_BC.dtype), swapped_BC > named_BC
+
+
+def _complete(label_BTJ: Tensor, swapped_BT: Tensor, log_p_BJK: Tensor) -> Tensor:
+    """Candidates of the leading jets, and behind them the other jets' own labels in the candidate's naming."""
+    rest_BJ = log_p_BJK[:, label_BTJ.shape[2] :].argmax(-1)
+    renamed_BJ = torch.where(rest_BJ > 0, 3 - rest_BJ, rest_BJ)
+    rest_BTJ = torch.where(swapped_BT[..., None], renamed_BJ[:, None], rest_BJ[:, None])
+    return torch.cat((label_BTJ, rest_BTJ), dim=2)
+
+
+def _utility(p_BT: Tensor, mass_BT: Tensor) -> Tensor:
+    """Posterior mass around every candidate's mass, (B, T): sum_t' p_t' exp(-(ln m_t - ln m_t')^2 / (2 kernel^2))."""
+    log_BT = mass_BT.clamp_min(1.0).log().to(p_BT.dtype)
+    near_BTT = torch.exp(-0.5 * ((log_BT[:, :, None] - log_BT[:, None, :]) / KERNEL).square())
+    return torch.einsum("btu,bu->bt", near_BTT, p_BT)
