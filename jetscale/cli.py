@@ -51,7 +51,7 @@ def quickstart(
     quickstart(out, seed)
 
 
-@app.command(epilog="Example: jetscale generate shipped:samples/qcd --out qcd --events 2000")
+@app.command(epilog="Example: jetscale generate shipped:qcd --out qcd --events 2000")
 def generate(
     sample: Annotated[str, typer.Argument(metavar="SAMPLE.yaml", help="what to make, or shipped:NAME")],
     out: Out,
@@ -61,7 +61,7 @@ def generate(
     """Make real Monte Carlo with Pythia 8 and fastjet, one Ray task a shard."""
     from jetscale.data.generate import generate, load
 
-    job = load(_job_file(sample), events, seed)
+    job = load(_file(sample), events, seed)
     terminal, made = Terminal(), 0
     with terminal.logs_to(out / "_output.log"), terminal.stage(f"making {job.events} events in {out}"):
         for shard in generate(job, out):
@@ -94,7 +94,7 @@ def show(
     from jetscale.config import dump_yaml, leaves
     from jetscale.run import load
 
-    resolved = load(_job_file(job), sets or ())
+    resolved = load(_file(job), sets or ())
     values = resolved.run.values()
     if not why:
         typer.echo(dump_yaml({"train": values}), nl=False)
@@ -112,7 +112,7 @@ def train(job: Job, out: Out, sets: Sets = None) -> None:
     """Train one task on one stream. A folder that holds the same run, finished, is left as it is."""
     from jetscale.run import load
 
-    run = load(_job_file(job), sets or ()).run
+    run = load(_file(job), sets or ()).run
     from jetscale.train import launch
 
     terminal = Terminal()
@@ -184,17 +184,21 @@ def doctor(quick: Annotated[bool, typer.Option("--quick", help="do not start Ray
         raise JetscaleError("the quickstart cannot run here", where="doctor", cure="see the lines marked broken")
 
 
-def _job_file(where: str) -> Path:
-    """A path, or `shipped:NAME` for a job that ships."""
+def _file(where: str) -> Path:
+    """A path, or `shipped:NAME` for a job, or the recipe of a sample, that ships."""
     from jetscale.events import SHIPPED
     from jetscale.shape import built_in
 
-    room = built_in("jobs")
-    jobs = {f"{SHIPPED}{file.relative_to(room).with_suffix('')}": file for file in sorted(room.rglob("*.yaml"))}
-    path = jobs.get(where, Path(where))
+    rooms = (built_in("jobs"), Path(__file__).parent / "data" / "sample")
+    ships = {
+        f"{SHIPPED}{file.relative_to(room).with_suffix('')}": file
+        for room in rooms
+        for file in sorted(room.rglob("*.yaml"))
+    }
+    path = ships.get(where, Path(where))
     if not path.is_file():
         near = [str(file) for file in path.parent.glob("[!.]*.yaml")]
-        raise ConfigError("no such job", where=where, cure=nearest(where, [*near, *jobs]))
+        raise ConfigError("no such file", where=where, cure=nearest(where, [*near, *ships]))
     return path
 
 

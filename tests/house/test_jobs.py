@@ -7,7 +7,7 @@ import pytest
 from jetscale.config import read_yaml
 
 ROOT = Path(__file__).parents[2]
-JOBS = sorted((ROOT / "jobs").rglob("*.yaml"))
+JOBS = sorted([*(ROOT / "jobs").rglob("*.yaml"), *(ROOT / "jetscale" / "data" / "sample").glob("*.yaml")])
 
 
 def test_there_are_jobs():

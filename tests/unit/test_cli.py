@@ -72,8 +72,14 @@ def test_no_command_shows_the_help(run):
 def test_a_job_that_is_not_there(run):
     code, out, err = run("show", "shipped:nothing")
     assert (code, out) == (2, "")
-    assert "no such job" in err
+    assert "no such file" in err
     assert "what to do" in err
+
+
+def test_what_ships_is_found_by_name(run):
+    code, _, err = run("show", "shipped:qcd")
+    assert code == 2
+    assert "'generate', not 'train'" in err
 
 
 def test_show_prints_a_job_that_can_be_run_again(run, job, tmp_path):
