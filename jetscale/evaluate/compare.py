@@ -99,7 +99,12 @@ def samples(scored: Sequence[Scored]) -> list[Sample]:
     if not any(len(part) for part in found):
         raise DataError("no held-out event is left", where=", ".join(one.events.name for one in scored),
                         cure="score a sample that the run has not seen, or give its split a test part")  # fmt: skip
-    return [part for part in found if len(part)]
+    return sorted((part for part in found if len(part)), key=_place)
+
+
+def _place(sample: Sample) -> tuple[int, int, float, str]:
+    """Signals first, by decay and mass; then background."""
+    return ("signal", "background", "unknown").index(sample.kind), sample.decay_mode, sample.true_mass, sample.name
 
 
 def _by_sample(scored: Sequence[Scored]) -> dict[str, dict[str, Events]]:

@@ -54,8 +54,8 @@ STYLE: Any = {
 }
 MARKERS = "osD^vP*"
 BINS = 41
-# Below it a ROC is a handful of events.
-LEAST_EFFICIENCY = 0.02
+# A ROC ends where so few background events, or so small a part of the signal, are left.
+FEWEST, LEAST_EFFICIENCY = 3, 0.02
 # Pixels of the page per inch of a figure.
 SCALE = 98
 
@@ -105,7 +105,7 @@ def draw(results: Results, curves: Mapping[str, Curves], out: Path) -> list[Pict
 
 MASS_CAPTION = (
     "Mean mass of the two groups, normalised to 1. The dashed line is the true mass and the band is ±10 % of it: the "
-    "share inside the band is f10. The filled shape is what the true labels of the jets give."
+    "share inside the band is f10. The filled shape, cut off at the top, is what the true labels of the jets give."
 )
 PEAK_CAPTION = (
     "Left: share of events within 10 % of the true mass (higher is better). Right: half the 16-84 % range over the "
@@ -117,7 +117,8 @@ BACKGROUND_CAPTION = (
 )
 ROC_CAPTION = (
     "Cut on the reconstructed mass alone: background rejection against signal efficiency. A curve further up and to "
-    "the right has its background further below the signal: less sculpting. The mass AUC of the table sums it up."
+    "the right has its background further below the signal: less sculpting. Curves end where three background events "
+    "are left; the mass AUC of the table sums them up."
 )
 UNKNOWN_CAPTION = "Mass of events without known truth, normalised to 1: nothing is said about right or wrong."
 LEARNING_CAPTION = (
@@ -187,13 +188,16 @@ def masses(results: Results, signals: Sequence[Sample]) -> Figure:
     drawn = [method for method in (TRUTH, CLASSICAL, *reversed(results.runs)) if method in results.methods]
     for sample, ax in zip(signals, axes, strict=True):
         typical = sample.true_mass or float(np.median(sample.true_mass_B))
+        highest = 0.0
         for method in (method for method in drawn if method in sample.methods):
             filled = histogram(sample.methods[method].mass_B, sample.weight_B, 2 * typical)
             mplhep.histplot(filled, ax=ax, yerr=False, flow="none", color=colour(results, method), **looks(method))
+            highest = max(highest, float(filled.values().max()) if method != TRUTH else 0.0)
         if sample.true_mass:
             ax.axvspan(0.9 * typical, 1.1 * typical, color=INK, alpha=0.06, lw=0)
             ax.axvline(typical, color=INK, ls=(0, (4, 3)), lw=1.1)
-        ax.set(title=sample.name, xlim=(0, 2 * typical), ylim=(0, None), xlabel="mass [GeV]", ylabel="share per bin")
+        ax.set(title=sample.name, xlim=(0, 2 * typical), ylim=(0, 1.5 * highest or None), xlabel="mass [GeV]",
+               ylabel="share per bin")  # fmt: skip
     legend(figure, results, list(reversed(drawn)))
     return figure
 
@@ -246,11 +250,12 @@ def rocs(results: Results, signals: Sequence[Sample], background: Sequence[Sampl
     """Background rejection against signal efficiency of a cut on the mass, one panel per signal."""
     figure, axes = panels(len(signals))
     drawn = [method for method in results.methods if all(method in sample.methods for sample in background)]
+    least = FEWEST / metrics.n_eff(np.concatenate([sample.weight_B for sample in background]))
     for sample, ax in zip(signals, axes, strict=True):
         for method in (method for method in reversed(drawn) if method in sample.methods):
             table = join([one.table(method) for one in (sample, *background)])
             negatives, positives = metrics.roc(table.mass_B, table.signal, table.weight_B)
-            some = (negatives > 0) & (positives > LEAST_EFFICIENCY)
+            some = (negatives > least) & (positives > LEAST_EFFICIENCY)
             ax.plot(positives[some], 1 / negatives[some], color=colour(results, method))
         ax.set(title=sample.name, yscale="log", xlim=(0, 1), xlabel="signal efficiency", ylabel="background rejection")
         ax.set_ylim(1, max(100, ax.get_ylim()[1]))
