@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import threading
@@ -98,14 +99,16 @@ class Terminal:
 
     def _tell(self, heading: str, tail: Tail | None, done: threading.Event) -> None:
         self.say(heading)
-        told, next_s = "", time.monotonic()
+        told: set[str] = set()
+        next_s = time.monotonic()
         while tail:
             over = done.wait(LOOK_S)
             if over or time.monotonic() >= next_s:
-                line = sentence(tail.last())
-                if line and line != told:
+                lines = [line for line in sentences(tail.last()) if line not in told]
+                for line in lines:
                     self.say(f"  {line}")
-                    told, next_s = line, time.monotonic() + self.every_s
+                if lines:
+                    told, next_s = told.union(lines), time.monotonic() + self.every_s
             if over:
                 return
 
@@ -134,15 +137,13 @@ class Tail:
         return self.kinds
 
 
-def sentence(last: Mapping[str, Line]) -> str:
-    """One plain line of where a training stands, empty before its first step."""
+def sentences(last: Mapping[str, Line]) -> list[str]:
+    """Plain lines of where a training stands: its newest validation and its newest step, as far as there are any."""
+    found = [_validation(last["validation"])] if "validation" in last else []
     step = last.get("step")
-    if step is None:
-        return ""
-    parts = [f"step {step['step']}/{step['of']}", _numbers(step["loss"]), _pace(step)]
-    if "validation" in last:
-        parts.append(_validation(last["validation"]))
-    return "  ".join(parts)
+    if step is not None:
+        found.append(f"step {step['step']} of {step['of']}  {_numbers(step['loss'])}  {_pace(step)}")
+    return found
 
 
 def picture(last: Mapping[str, Line]) -> RenderableType:
@@ -171,7 +172,8 @@ def _pace(step: Line) -> str:
 
 
 def _validation(line: Line) -> str:
-    return f"validation at step {line['step']}: {_numbers(line['metrics'])}"
+    known = {name: value for name, value in line["metrics"].items() if value is not None and math.isfinite(value)}
+    return f"validation at step {line['step']}: {_numbers(known)}"
 
 
 @contextmanager
