@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -74,7 +74,8 @@ def generate(job: GenerateJob, out: Path) -> Iterator[Shard]:
     _refuse_other(job, out)
     for leftover in out.glob(".shard-*.part"):
         leftover.unlink()
-    kept = {number: shard for number in range(job.shards) if (shard := _kept(job, number, out))}
+    hashes = _hashes(out)
+    kept = {number: shard for number in range(job.shards) if (shard := _kept(job, number, out, hashes))}
     yield from kept.values()
     missing = [number for number in range(job.shards) if number not in kept]
     causes: dict[int, str] = {}
@@ -211,17 +212,25 @@ def _refuse_other(job: GenerateJob, out: Path) -> None:
                               cure=f"{cure}, or take back the change")  # fmt: skip
 
 
-def _kept(job: GenerateJob, number: int, out: Path) -> Shard | None:
+def _hashes(out: Path) -> dict[str, str]:
+    """Shard file -> sha256, by the manifest of a sample that was once complete."""
+    file = out / MANIFEST
+    manifest = build(Manifest, json.loads(file.read_text()), str(file)) if file.exists() else None
+    return {shard.file: shard.sha256 for shard in manifest.shards} if manifest else {}
+
+
+def _kept(job: GenerateJob, number: int, out: Path, hashes: Mapping[str, str]) -> Shard | None:
     """The shard as it stands on disk, if it is there and whole."""
     file = _file(out, number)
     if _note(file) is None:
         return None
     try:
-        table = pq.read_table(file, partitioning=None)
-        check(table, SAMPLE, str(file))
+        check(pq.read_table(file, partitioning=None), SAMPLE, str(file))
     except (OSError, pa.ArrowException, DataError):
         return None
-    return describe_shard(file) if table.num_rows == job.rows(number) else None
+    shard = describe_shard(file)
+    whole = shard.rows == job.rows(number) and shard.sha256 == hashes.get(shard.file, shard.sha256)
+    return shard if whole else None
 
 
 def _by_ray(job: GenerateJob, numbers: Sequence[int]) -> Iterator[tuple[int, tuple[pa.Table, Made] | Exception]]:

@@ -1,0 +1,97 @@
+"""Monte Carlo on Ray: the same rows from one worker and from two, and shards that die are named, not lost."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from jetscale.config import build
+from jetscale.data.generate import generate, make_table
+from jetscale.data.process import GenerateJob
+from jetscale.errors import GenerateError
+from jetscale.events import MANIFEST, Events
+
+pytestmark = pytest.mark.ray
+
+
+def job_of(**values):
+    common = {"name": "x", "events": 40, "events_per_shard": 10, "seed": 1, "mpi": False}
+    return build(GenerateJob, {**common, **values}, "test")
+
+
+GLUINOS = {"process": "gluino_direct", "mass": 1300}
+
+
+def on_workers(workers, job, out):
+    """The shards of a job, made by so many Ray workers."""
+    import ray
+
+    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        return list(generate(job, out))
+    finally:
+        ray.shutdown()
+
+
+def is_ours(pid):
+    """Whether a process descends from this one: only such ones may be killed."""
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    return False
+
+
+def kill_the_worker_of(name, killed, patience_s=60):
+    """Kill the Ray worker whose task has this name, as soon as there is one."""
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until and not killed:
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = entry.read_bytes().replace(b"\0", b" ").strip()
+                if words == f"ray::{name}".encode() and is_ours(int(entry.parent.name)):
+                    os.kill(int(entry.parent.name), signal.SIGKILL)
+                    killed.append(name)
+            except (OSError, ValueError):
+                continue
+        time.sleep(0.02)
+
+
+def test_one_worker_and_two_make_the_same_sample(tmp_path):
+    job = job_of(**GLUINOS)
+    one, two = (on_workers(workers, job, tmp_path / str(workers)) for workers in (1, 2))
+    assert {shard.file: shard for shard in one} == {shard.file: shard for shard in two}
+    assert Events.open(tmp_path / "1").manifest == Events.open(tmp_path / "2").manifest
+    table = Events.open(tmp_path / "2").read()
+    for number in range(job.shards):
+        assert table.slice(10 * number, 10).equals(make_table(job, number)[0])
+
+
+def test_a_worker_that_is_killed_is_named_and_running_again_completes(tmp_path):
+    job = job_of(process="qcd", pthat_min=450, events=60, events_per_shard=30)
+    killed = []
+    killer = threading.Thread(target=kill_the_worker_of, args=("shard 1", killed), daemon=True)
+    killer.start()
+    with pytest.raises(GenerateError, match="1 of 2 shards were not made\n  shard 1: WorkerCrashedError") as caught:
+        on_workers(2, job, tmp_path)
+    killer.join()
+    assert killed == ["shard 1"]
+    assert "run the same command again" in caught.value.cure
+    assert [path.name for path in tmp_path.iterdir()] == ["shard-00000.parquet"]
+    kept = (tmp_path / "shard-00000.parquet").stat().st_mtime_ns
+    on_workers(2, job, tmp_path)
+    assert (tmp_path / "shard-00000.parquet").stat().st_mtime_ns == kept
+    assert len(Events.open(tmp_path)) == 60
+
+
+def test_an_error_inside_a_shard_keeps_its_words(tmp_path):
+    job = job_of(process="stop_direct", mass=800, quarks=[1, 3], events=20)
+    with pytest.raises(GenerateError) as caught:
+        on_workers(2, job, tmp_path)
+    assert "2 of 2 shards were not made" in str(caught.value)
+    assert "shard 0, 1: x: hardly any event passes: tried 2000, accepted 0" in str(caught.value)
+    assert "check their signs" in str(caught.value)
+    assert not list(tmp_path.glob("*.parquet")) and not (tmp_path / MANIFEST).exists()
