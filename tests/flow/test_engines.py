@@ -23,8 +23,8 @@ from jetscale.events import complete
 from jetscale.run import Horizon, Optimiser, Run, Scale
 from jetscale.schema import JET_EVENTS, Schema
 from jetscale.stream import Source, Stream
-from jetscale.task import At, Batch
 from jetscale.systems.assigner import Assigner
+from jetscale.task import At, Batch
 from jetscale.train.engine import DeepSpeedEngine, Engine, TorchEngine, ready_deepspeed
 from jetscale.train.world import World
 

@@ -1,4 +1,4 @@
-"""Monte Carlo on Ray: the same rows from one worker and from two, and shards that die are named, not lost."""
+"""Monte Carlo on Ray: the same files from many workers and from one, and shards that die are named, not lost."""
 
 import os
 import signal
@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from jetscale.config import build
-from jetscale.data.generate import generate, make_table
+from jetscale.data.generate import generate, make_shard
 from jetscale.data.process import GenerateJob
 from jetscale.errors import GenerateError
 from jetscale.events import MANIFEST, Events
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_here")]
 
 
 def job_of(**values):
@@ -23,17 +23,6 @@ def job_of(**values):
 
 
 GLUINOS = {"process": "gluino_direct", "mass": 1300}
-
-
-def on_workers(workers, job, out):
-    """The shards of a job, made by so many Ray workers."""
-    import ray
-
-    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        return list(generate(job, out))
-    finally:
-        ray.shutdown()
 
 
 def is_ours(pid):
@@ -60,14 +49,16 @@ def kill_the_worker_of(name, killed, patience_s=60):
         time.sleep(0.02)
 
 
-def test_one_worker_and_two_make_the_same_sample(tmp_path):
+def test_many_workers_make_the_sample_that_one_process_makes(tmp_path):
     job = job_of(**GLUINOS)
-    one, two = (on_workers(workers, job, tmp_path / str(workers)) for workers in (1, 2))
-    assert {shard.file: shard for shard in one} == {shard.file: shard for shard in two}
-    assert Events.open(tmp_path / "1").manifest == Events.open(tmp_path / "2").manifest
-    table = Events.open(tmp_path / "2").read()
-    for number in range(job.shards):
-        assert table.slice(10 * number, 10).equals(make_table(job, number)[0])
+    shards = list(generate(job, tmp_path / "workers"))
+    for number in reversed(range(job.shards)):
+        make_shard(job, number, tmp_path / "one")
+    assert list(generate(job, tmp_path / "one")) == sorted(shards, key=lambda shard: shard.file)
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == [MANIFEST, *(f"shard-{number:05d}.parquet" for number in range(job.shards))]
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "workers" / name).read_bytes()
 
 
 def test_a_worker_that_is_killed_is_named_and_running_again_completes(tmp_path):
@@ -76,13 +67,13 @@ def test_a_worker_that_is_killed_is_named_and_running_again_completes(tmp_path):
     killer = threading.Thread(target=kill_the_worker_of, args=("shard 1", killed), daemon=True)
     killer.start()
     with pytest.raises(GenerateError, match="1 of 2 shards were not made\n  shard 1: WorkerCrashedError") as caught:
-        on_workers(2, job, tmp_path)
+        list(generate(job, tmp_path))
     killer.join()
     assert killed == ["shard 1"]
     assert "run the same command again" in caught.value.cure
     assert [path.name for path in tmp_path.iterdir()] == ["shard-00000.parquet"]
     kept = (tmp_path / "shard-00000.parquet").stat().st_mtime_ns
-    on_workers(2, job, tmp_path)
+    list(generate(job, tmp_path))
     assert (tmp_path / "shard-00000.parquet").stat().st_mtime_ns == kept
     assert len(Events.open(tmp_path)) == 60
 
@@ -90,7 +81,7 @@ def test_a_worker_that_is_killed_is_named_and_running_again_completes(tmp_path):
 def test_an_error_inside_a_shard_keeps_its_words(tmp_path):
     job = job_of(process="stop_direct", mass=800, quarks=[1, 3], events=20)
     with pytest.raises(GenerateError) as caught:
-        on_workers(2, job, tmp_path)
+        list(generate(job, tmp_path))
     assert "2 of 2 shards were not made" in str(caught.value)
     assert "shard 0, 1: x: hardly any event passes: tried 2000, accepted 0" in str(caught.value)
     assert "check their signs" in str(caught.value)

@@ -116,7 +116,7 @@ def test_only_absolute_inputs_know_the_scale(inputs: str) -> None:
 
 
 def _swapped(b: Batch) -> Batch:
-    table = {name: values for name, values in b.columns.items()}
+    table = dict(b.columns)
     for name in ("jet_parent_ancestry", "jet_parent_quark"):
         labels = table[name]
         table[name] = torch.where(labels > 0, 3 - labels, labels)
