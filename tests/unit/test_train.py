@@ -1,0 +1,156 @@
+"""A training in this process: it learns, it can start from another, it keeps what must stay, it writes what it says."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from jetscale.config import Values
+from jetscale.errors import ConfigError, DataError, TrainError
+from jetscale.evaluate.score import score
+from jetscale.events import Events
+from jetscale.run import Optimiser, Run, read, resolve
+from jetscale.systems.assigner import Assigner
+from jetscale.train import checkpoint
+from jetscale.train.engine import rate_at
+from jetscale.train.launch import train
+from jetscale.train.loss import shares, weight_sums
+from jetscale.train.world import World
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toy") / "toy"
+    Events.write(Assigner().toy(1500, 1), folder, rows_per_shard=400)
+    return folder
+
+
+def _run(toy: Path, task: Values | None = None, **more: object) -> Run:
+    values = {"system": "assigner", "task": {"width": 32, "layers": 3, "readout": "jets", **(task or {})},
+              "stream": {"samples": {"toy": {"events": str(toy)}}}, "horizon": {"epochs": 3},
+              "scale": {"engine": "torch", "launch": "here", "events_per_step": 64},
+              "track": {"wandb": False, "log_every": 1}, **more}  # fmt: skip
+    return resolve(values, [("test", values)], "test").run
+
+
+@pytest.fixture(scope="module")
+def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(_run(toy), tmp_path_factory.mktemp("run") / "run")
+
+
+def _lines(folder: Path, kind: str) -> list[Values]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == kind]
+
+
+def test_it_learns_and_says_so(trained: Path) -> None:
+    before, after = _lines(trained, "validation")[0]["metrics"], _lines(trained, "validation")[-1]["metrics"]
+    assert after["loss_label"] < before["loss_label"] - 0.1
+    assert after["jet_accuracy"] > before["jet_accuracy"]
+    steps = _lines(trained, "step")
+    assert [line["step"] for line in steps] == list(range(1, steps[-1]["of"] + 1))
+    assert all(0 <= line["wait"] <= 1 and line["events_per_s"] > 0 for line in steps)
+    assert _lines(trained, "end") == [
+        {"kind": "end", "status": "done", "seconds": _lines(trained, "end")[0]["seconds"]}
+    ]
+
+
+def test_the_folder_holds_a_run_that_can_be_run_again(trained: Path, toy: Path) -> None:
+    assert read(trained) == _run(toy)
+    assert not list(trained.rglob("*.part"))
+
+
+def test_same_seed_same_weights_another_seed_others(trained: Path, toy: Path, tmp_path: Path) -> None:
+    again, other = train(_run(toy), tmp_path / "again"), train(_run(toy, seed=2), tmp_path / "other")
+    nets = [checkpoint.load(folder)[1].state_dict() for folder in (trained, again, other)]
+    assert all(nets[0][name].equal(nets[1][name]) for name in nets[0])
+    assert not all(nets[0][name].equal(nets[2][name]) for name in nets[0])
+
+
+def test_a_warm_start_begins_where_the_other_ended(trained: Path, toy: Path, tmp_path: Path) -> None:
+    warm = train(_run(toy, {"loss_on": "mass"}, start=str(trained), horizon={"steps": 2}), tmp_path / "warm")
+    first = _lines(warm, "validation")[0]["metrics"]
+    assert first["jet_accuracy"] == pytest.approx(_lines(trained, "validation")[-1]["metrics"]["jet_accuracy"])
+    with pytest.raises(TrainError, match="the weights do not fit"):
+        train(_run(toy, {"width": 16}, start=str(trained)), tmp_path / "narrow")
+    with pytest.raises(ConfigError, match="not the folder of a run"):
+        _run(toy, start=str(tmp_path / "nowhere"))
+
+
+def test_frozen_parameters_stay(toy: Path, tmp_path: Path) -> None:
+    run = _run(toy, freeze=["stack.layers.0"], horizon={"steps": 5})
+    before, after = run.task.build(run.seed), checkpoint.load(train(run, tmp_path / "run"))[1]
+    for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
+        assert old.equal(new) == name.startswith("stack.layers.0"), name
+
+
+def test_scores_are_the_same_events_once_with_the_split(trained: Path, toy: Path, tmp_path: Path) -> None:
+    scored = score(trained, Events.open(toy), tmp_path / "scored")
+    table, raw = scored.read(), Events.open(toy).read()
+    assert table["event_id"].equals(raw["event_id"])
+    assert table.select(raw.column_names).equals(raw)
+    parts = table["split"].to_pylist()
+    assert {parts.count(n) / len(parts) for n in range(3)} and set(parts) == {0, 1, 2}
+    assert parts.count(0) == pytest.approx(900, abs=60)
+    fresh = Events.write(Assigner().toy(50, 9), tmp_path / "fresh")
+    assert set(score(trained, fresh, tmp_path / "fresh_scored").read()["split"].to_pylist()) == {3}
+    with pytest.raises(DataError, match="holds another sample"):
+        score(trained, fresh, tmp_path / "scored")
+
+
+def test_an_empty_sample_can_be_scored(trained: Path, tmp_path: Path) -> None:
+    none = Events.write(Assigner().toy(5, 9).slice(0, 0), tmp_path / "none")
+    assert len(score(trained, none, tmp_path / "scored")) == 0
+
+
+def test_a_sample_without_a_column_is_refused_before_training(toy: Path, tmp_path: Path) -> None:
+    events = Events.write(Assigner().toy(20, 1), tmp_path / "few")
+    columns = [c.values() for c in events.manifest.columns if c.name != "decay_mode"]
+    (tmp_path / "few" / "_manifest.json").write_text(json.dumps({**events.manifest.values(), "columns": columns}))
+    with pytest.raises(DataError, match="'decay_mode' is missing"):
+        train(_run(tmp_path / "few"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_names_the_step(toy: Path, tmp_path: Path) -> None:
+    run = _run(toy, optimiser={"rate": 1e30, "clip": 0.0, "schedule": "constant", "warm_up": 0.0})
+    with pytest.raises(TrainError, match=r"the loss of step \d+ is not finite"):
+        train(run, tmp_path / "run")
+    assert _lines(tmp_path / "run", "end")[0]["status"] == "failed"
+    with pytest.raises(TrainError, match="no complete checkpoint"):
+        checkpoint.load(tmp_path / "run")
+
+
+class _Constant(nn.Module):
+    """Values that a test gives, as if a network had made them."""
+
+
+def test_a_term_without_weight_is_dropped_and_nan_rows_of_weight_zero_are_harmless() -> None:
+    class Terms(Assigner):  # type: ignore[misc]
+        def weights(self, batch):  # type: ignore[no-untyped-def]  # noqa: ANN
+            return {"some": torch.tensor([1.0, 3.0, 0.0]), "none": torch.zeros(3)}
+
+        def loss(self, net, batch):  # type: ignore[no-untyped-def]  # noqa: ANN
+            return {"some": torch.tensor([1.0, 2.0, math.nan], requires_grad=True), "none": torch.ones(3) * math.nan}
+
+    class Three:
+        weight_B = torch.ones(3)
+
+    task, world = Terms(), World()
+    sums = weight_sums(task, [Three()], world)  # type: ignore[list-item]
+    terms = shares(task, _Constant(), Three(), sums)  # type: ignore[arg-type]
+    assert terms["some"].item() == pytest.approx((1 + 6) / 4)
+    assert terms["none"].item() == 0.0
+
+
+def test_the_rate_follows_its_schedule() -> None:
+    one_cycle = Optimiser(rate=1.0, schedule="one_cycle", warm_up=0.2)
+    assert rate_at(one_cycle, 0.0) == pytest.approx(0.04)
+    assert rate_at(one_cycle, 0.2) == pytest.approx(1.0)
+    assert rate_at(one_cycle, 1.0) == pytest.approx(0.0)
+    assert rate_at(Optimiser(rate=1.0, schedule="constant", warm_up=0.1), 0.05) == pytest.approx(0.5)
+    assert rate_at(Optimiser(rate=1.0, schedule="constant", warm_up=0.1), 0.9) == 1.0
+    assert rate_at(Optimiser(rate=1.0, schedule="cosine", warm_up=0.0), 0.5) == pytest.approx(0.5)
