@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from jetscale.physics.groupings import reconstruct
-from jetscale.physics.kinematics import mass
 
 IMPOSSIBLE = -1e4
 KERNEL = 0.10  # of ln mass: how near is near
@@ -65,15 +64,29 @@ def least_risk(log_p_BJK: Tensor, p4_BJ4: Tensor, mask_BJ: Tensor, leading: int 
 
 def _scores(log_p_BJK: Tensor, p4_BJ4: Tensor) -> tuple[Tensor, Tensor]:
     """Log posterior (B, C) up to a constant, over both namings of the groups, and where the second is likelier."""
-    label_CJ = candidates(log_p_BJK.shape[1]).to(log_p_BJK.device)
-    one_hot_CJK = functional.one_hot(label_CJ, 3).to(log_p_BJK.dtype)
-    named_BC = torch.einsum("bjk,cjk->bc", log_p_BJK, one_hot_CJK)
-    swapped_BC = torch.einsum("bjk,cjk->bc", log_p_BJK, one_hot_CJK[..., [0, 2, 1]])
-    mass_1_BC, mass_2_BC = (
-        mass(torch.einsum("bjx,cj->bcx", p4_BJ4, one_hot_CJK[..., k].to(p4_BJ4.dtype))) for k in (1, 2)
-    )
+    one_hot_CJK = _one_hot(log_p_BJK.shape[1], log_p_BJK.dtype).to(log_p_BJK.device)
+    named_BC = log_p_BJK.flatten(1) @ one_hot_CJK.flatten(1).T
+    swapped_BC = log_p_BJK.flatten(1) @ one_hot_CJK[..., [0, 2, 1]].flatten(1).T
+    mass_1_BC, mass_2_BC = (_masses(p4_BJ4, one_hot_CJK[..., group]) for group in (1, 2))
     asymmetry_BC = (mass_1_BC - mass_2_BC).abs() / (mass_1_BC + mass_2_BC).clamp_min(1e-6)
-    return torch.logaddexp(named_BC, swapped_BC) - ASYMMETRY * asymmetry_BC.to(named_BC.dtype), swapped_BC > named_BC
+    return torch.logaddexp(named_BC, swapped_BC) - ASYMMETRY * asymmetry_BC, swapped_BC > named_BC
+
+
+@cache
+def _one_hot(jets: int, dtype: torch.dtype) -> Tensor:
+    return functional.one_hot(candidates(jets), 3).to(dtype)
+
+
+def _masses(p4_BJ4: Tensor, member_CJ: Tensor) -> Tensor:
+    """Masses of many groups in every event, (B, C): m^2 is the sum of p_i p_j over all pairs in the group.
+
+    One matrix product, and no difference of large numbers, so that single precision is enough.
+    """
+    double_BJ4 = p4_BJ4.double()
+    product_BJJ = double_BJ4 @ (double_BJ4 * double_BJ4.new_tensor([1.0, -1.0, -1.0, -1.0])).transpose(1, 2)
+    pair_CJJ = member_CJ[:, :, None] * member_CJ[:, None, :]
+    squared_BC = product_BJJ.flatten(1).to(member_CJ.dtype) @ pair_CJJ.flatten(1).T
+    return squared_BC.clamp_min(0.0).sqrt()
 
 
 def _complete(label_BTJ: Tensor, swapped_BT: Tensor, log_p_BJK: Tensor) -> Tensor:

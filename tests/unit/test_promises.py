@@ -11,8 +11,6 @@ from jetscale.schema import check
 from jetscale.task import At, find, names
 
 
-
-
 def test_there_are_systems() -> None:
     assert "assigner" in names()
 

@@ -130,10 +130,10 @@ class _Constant(nn.Module):
 
 def test_a_term_without_weight_is_dropped_and_nan_rows_of_weight_zero_are_harmless() -> None:
     class Terms(Assigner):  # type: ignore[misc]
-        def weights(self, batch):  # type: ignore[no-untyped-def]  # noqa: ANN
+        def weights(self, batch):  # type: ignore[no-untyped-def]
             return {"some": torch.tensor([1.0, 3.0, 0.0]), "none": torch.zeros(3)}
 
-        def loss(self, net, batch):  # type: ignore[no-untyped-def]  # noqa: ANN
+        def loss(self, net, batch):  # type: ignore[no-untyped-def]
             return {"some": torch.tensor([1.0, 2.0, math.nan], requires_grad=True), "none": torch.ones(3) * math.nan}
 
     class Three:
