@@ -31,7 +31,8 @@ class Gain(NamedTuple):
         return self.sigmas >= ENOUGH
 
     def __str__(self) -> str:
-        return (f"{self.figure} {self.network:.3f}, that is {self.difference.value:+.3f} +- {self.difference.error:.3f} "
+        gain = f"{self.difference.value:+.3f} +- {self.difference.error:.3f}"
+        return (f"{self.figure} {self.network:.3f}, that is {gain} "
                 f"({self.sigmas:.0f} standard errors) over {self.over.replace('_', ' ')}")  # fmt: skip
 
 

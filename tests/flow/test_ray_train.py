@@ -36,7 +36,8 @@ def _run(samples: Path, scale: Values, task: Values | None = None) -> Run:
                           "small": {"events": str(samples / "small"), "share": 0.3, "weight": 0.4}},
               "chunk_rows": 300}  # fmt: skip
     settings = {"loss_on": "mass", "width": 32, "layers": 3, "readout": "jets", **(task or {})}
-    values = {"system": "assigner", "task": settings, "stream": stream, "horizon": {"steps": STEPS}, "optimiser": {"rate": 1e-3},
+    values = {"system": "assigner", "task": settings, "stream": stream, "horizon": {"steps": STEPS},
+              "optimiser": {"rate": 1e-3},
               "scale": {"events_per_step": 120, "events_per_micro_batch": 30, **scale},
               "track": {"wandb": False, "log_every": 1}}  # fmt: skip
     return resolve(values, [("test", values)], "test").run
