@@ -53,6 +53,12 @@ class Tracker:
             self.wandb.log(dict(values), step=step)
 
 
+def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """The lines of one kind in a run's log: start, step, validation or end."""
+    every = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line for line in every if line["kind"] == kind]
+
+
 def _start_wandb(run: Run, name: str, out: Path) -> Any:
     import wandb
 

@@ -1,6 +1,5 @@
 """Ray Data, DeepSpeed and Ray Train give what plain torch and pyarrow give, on one worker and on two."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from jetscale.events import Events
 from jetscale.run import Run, resolve
 from jetscale.systems.assigner import Assigner
 from jetscale.train.launch import prepare, train
+from jetscale.train.track import lines
 
 pytestmark = pytest.mark.ray
 STEPS = 50
@@ -44,8 +44,7 @@ def _run(samples: Path, scale: Values, task: Values | None = None) -> Run:
 
 
 def _losses(folder: Path) -> list[float]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line["loss"]["mass"] for line in lines if line["kind"] == "step"]
+    return [line["loss"]["mass"] for line in lines(folder, "step")]
 
 
 @pytest.fixture(scope="module")

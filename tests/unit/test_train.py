@@ -18,6 +18,7 @@ from jetscale.train import checkpoint
 from jetscale.train.engine import rate_at
 from jetscale.train.launch import train
 from jetscale.train.loss import shares, weight_sums
+from jetscale.train.track import lines
 from jetscale.train.world import World
 
 
@@ -41,21 +42,14 @@ def trained(toy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(_run(toy), tmp_path_factory.mktemp("run") / "run")
 
 
-def _lines(folder: Path, kind: str) -> list[Values]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["kind"] == kind]
-
-
 def test_it_learns_and_says_so(trained: Path) -> None:
-    before, after = _lines(trained, "validation")[0]["metrics"], _lines(trained, "validation")[-1]["metrics"]
+    before, after = lines(trained, "validation")[0]["metrics"], lines(trained, "validation")[-1]["metrics"]
     assert after["loss_label"] < before["loss_label"] - 0.1
     assert after["jet_accuracy"] > before["jet_accuracy"]
-    steps = _lines(trained, "step")
+    steps = lines(trained, "step")
     assert [line["step"] for line in steps] == list(range(1, steps[-1]["of"] + 1))
     assert all(0 <= line["wait"] <= 1 and line["events_per_s"] > 0 for line in steps)
-    assert _lines(trained, "end") == [
-        {"kind": "end", "status": "done", "seconds": _lines(trained, "end")[0]["seconds"]}
-    ]
+    assert lines(trained, "end") == [{"kind": "end", "status": "done", "seconds": lines(trained, "end")[0]["seconds"]}]
 
 
 def test_the_folder_holds_a_run_that_can_be_run_again(trained: Path, toy: Path) -> None:
@@ -72,8 +66,8 @@ def test_same_seed_same_weights_another_seed_others(trained: Path, toy: Path, tm
 
 def test_a_warm_start_begins_where_the_other_ended(trained: Path, toy: Path, tmp_path: Path) -> None:
     warm = train(_run(toy, {"loss_on": "mass"}, start=str(trained), horizon={"steps": 2}), tmp_path / "warm")
-    first = _lines(warm, "validation")[0]["metrics"]
-    assert first["jet_accuracy"] == pytest.approx(_lines(trained, "validation")[-1]["metrics"]["jet_accuracy"])
+    first = lines(warm, "validation")[0]["metrics"]
+    assert first["jet_accuracy"] == pytest.approx(lines(trained, "validation")[-1]["metrics"]["jet_accuracy"])
     with pytest.raises(TrainError, match="the weights do not fit"):
         train(_run(toy, {"width": 16}, start=str(trained)), tmp_path / "narrow")
     with pytest.raises(ConfigError, match="not the folder of a run"):
@@ -119,7 +113,7 @@ def test_a_loss_that_is_not_finite_names_the_step(toy: Path, tmp_path: Path) -> 
     run = _run(toy, optimiser={"rate": 1e30, "clip": 0.0, "schedule": "constant", "warm_up": 0.0})
     with pytest.raises(TrainError, match=r"the loss of step \d+ is not finite"):
         train(run, tmp_path / "run")
-    assert _lines(tmp_path / "run", "end")[0]["status"] == "failed"
+    assert lines(tmp_path / "run", "end")[0]["status"] == "failed"
     with pytest.raises(TrainError, match="no complete checkpoint"):
         checkpoint.load(tmp_path / "run")
 
