@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -35,7 +36,9 @@ class Tracker:
 
     def validation(self, at: At, figures: Mapping[str, float]) -> None:
         """One line about a pass over the validation part."""
-        self._write({"kind": "validation", "step": at.step, "metrics": dict(figures)})
+        # JSON has no NaN: a figure that cannot be formed, an AUC without background say, is null.
+        known = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+        self._write({"kind": "validation", "step": at.step, "metrics": known})
         self._wandb({f"validation/{name}": value for name, value in figures.items()}, at.step)
 
     def close(self, status: str) -> None:
@@ -46,7 +49,7 @@ class Tracker:
             self.wandb.finish(exit_code=0 if status == "done" else 1)
 
     def _write(self, line: Mapping[str, object]) -> None:
-        self.log.write(json.dumps(line) + "\n")
+        self.log.write(json.dumps(line, allow_nan=False) + "\n")
 
     def _wandb(self, values: Mapping[str, float], step: int) -> None:
         if self.wandb is not None:

@@ -85,7 +85,7 @@ def test_the_commands_to_try_next_can_be_tried(installed, quickstart):
     commands = [shlex.split(line) for line in printed.splitlines() if line.strip().startswith("jetscale ")]
     assert [command[1] for command in commands] == ["train", "train", "score"]
     for _, _, job, *options in commands[:2]:
-        sets = [word for word in options[2:]]
+        sets = options[2:]
         shown = jetscale(installed, place, "show", job, *sets)
         assert "gluino-1500:" in shown or "workers: 2" in shown
 
