@@ -112,13 +112,16 @@ class Run(Config):
             raise ValueError("precision bf16 needs scale.engine deepspeed and scale.stage 1 or more")
         return self
 
-    def name(self, fingerprints: Mapping[str, str]) -> str:
+    def name(self, fingerprints: Mapping[str, str], start: str | None = None) -> str:
         """The digest that names the work: equal digests, equal work.
 
-        `fingerprints` are the samples' (`Events.fingerprint`): the content counts, not where it lies. How the work is
-        spread over workers, tracked and logged does not count.
+        `fingerprints` are the samples' (`Events.fingerprint`), `start` is the name of the run that this one starts
+        from: the content counts, not where it lies. How the work is spread over workers, tracked and logged does not
+        count.
         """
-        values = self.values()
+        values = {**self.values(), "start": start}
+        if self.system.endswith(".py"):
+            values["system"] = Path(self.system).read_text()
         values["stream"]["samples"] = {
             name: {**source, "events": fingerprints[name]} for name, source in values["stream"]["samples"].items()
         }
@@ -161,7 +164,12 @@ def resolve(job: Values, layers: Sequence[tuple[str, Values]], where: str) -> Re
 
 
 def _absolute(values: Values) -> Values:
-    """Sample folders as absolute paths, so that workers elsewhere and later runs find them."""
+    """Folders and files as absolute paths, so that workers elsewhere and later runs find them."""
+    values = {**values}
+    if isinstance(values.get("start"), str):
+        values["start"] = str(Path(values["start"]).expanduser().absolute())
+    if str(values.get("system", "")).endswith(".py"):
+        values["system"] = str(Path(values["system"]).expanduser().absolute())
     stream = values.get("stream")
     samples = stream.get("samples") if isinstance(stream, dict) else None
     if not isinstance(samples, dict):

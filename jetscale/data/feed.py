@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from jetscale.data.batch import batch
-from jetscale.data.plan import Item, Plan, Slice
+from jetscale.data.plan import Chunk, Item, Plan, Slice
 from jetscale.data.source import Bytes
 from jetscale.schema import Schema
-from jetscale.stream import Stream
+from jetscale.stream import Part, Stream
 from jetscale.task import At, Batch
 
 T = TypeVar("T")
@@ -132,23 +132,22 @@ class _Waiting:
 class Pass:
     """One ordered pass over a part of the samples, each row once: for validation and scoring."""
 
-    def __init__(self, plan: Plan, source: Bytes, schema: Schema, weighting: Mapping[str, Weighting], *,
-                 rank: int = 0, world: int = 1) -> None:  # fmt: skip
-        self.plan, self.source, self.schema, self.weighting = plan, source, schema, dict(weighting)
-        self.rank, self.world = rank, world
+    def __init__(self, chunks: Mapping[str, Sequence[Chunk]], part: Part, source: Bytes, schema: Schema,
+                 weighting: Mapping[str, Weighting], *, seed: int, rank: int = 0, world: int = 1) -> None:  # fmt: skip
+        self.chunks, self.part, self.source, self.schema = chunks, part, source, schema
+        self.weighting, self.seed, self.rank, self.world = dict(weighting), seed, rank, world
 
     def items(self) -> Iterator[Item]:
         """Whole chunks in their order on disk, dealt to the workers in turn."""
-        every = ((name, n) for name, chunks in self.plan.chunks.items() for n in range(len(chunks)))
-        for turn, (name, n) in enumerate(every):
-            rows = self.plan.chunks[name][n].selected[self.plan.part]
-            if rows and turn % self.world == self.rank:
+        every = [(name, n, chunk.selected[self.part]) for name, of in self.chunks.items() for n, chunk in enumerate(of)]
+        for turn, (name, n, rows) in enumerate(one for one in every if one[2]):
+            if turn % self.world == self.rank:
                 yield Item(name, -1, n, (Slice(0, 0, rows, 0),))
 
     def filler(self) -> Batch:
         """A batch of one empty row of weight 0."""
         none = np.zeros(0, dtype=np.int64)
-        return batch([], self.schema, none, none, none, At(0, 0, 1.0), self.plan.run.seed)
+        return batch([], self.schema, none, none, none, At(0, 0, 1.0), self.seed)
 
     def batches(self, rows: int) -> Iterator[tuple[str, Batch]]:
         """(sample, batch) of at most so many rows."""
@@ -158,7 +157,7 @@ class Pass:
                 n = part.num_rows
                 weight_B = training_weight(part, self.weighting[item.sample])
                 yield item.sample, batch([part], self.schema, weight_B, np.zeros(n, dtype=np.int64),
-                                         np.arange(start, start + n), At(0, 0, 1.0), self.plan.run.seed)  # fmt: skip
+                                         np.arange(start, start + n), At(0, 0, 1.0), self.seed)  # fmt: skip
 
 
 def ahead(things: Iterator[T], depth: int = 2) -> Iterator[T]:

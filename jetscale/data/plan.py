@@ -146,17 +146,17 @@ class Mixture:
 class Plan:
     """Every step of a training: which rows of which sample, in which lane."""
 
-    def __init__(self, run: Run, chunks: Mapping[str, Sequence[Chunk]], part: Part = "train") -> None:
-        self.run, self.part = run, part
+    def __init__(self, run: Run, chunks: Mapping[str, Sequence[Chunk]]) -> None:
+        self.run = run
         self.chunks = {name: tuple(of_sample) for name, of_sample in chunks.items()}
         lanes = run.scale.lanes
         self.orders = [
-            Order(name, tuple(chunk.selected[part] for chunk in of_sample), lanes, run.seed)
+            Order(name, tuple(chunk.selected["train"] for chunk in of_sample), lanes, run.seed)
             for name, of_sample in self.chunks.items()
         ]
         for order in self.orders:
             if not order.rows:
-                raise ConfigError(f"sample {order.sample!r} has no selected rows in its {part} part",
+                raise ConfigError(f"sample {order.sample!r} has no selected rows in its train part",
                                   where="stream", cure="widen stream.select or enlarge stream.split")  # fmt: skip
         self.epoch_of = self._epoch_of(run.stream)
         self.taken = self._taken(run.horizon, run.scale.events_per_step)

@@ -47,7 +47,8 @@ def train(run: Run, out: Path) -> Path:
     """
     samples = run.stream.open()
     counted = prepare(run, samples)
-    name = run.name(counted.fingerprints)
+    Plan(run, counted.chunks)  # refuses here what would otherwise be refused on every worker
+    name = run.name(counted.fingerprints, checkpoint.read_data(Path(run.start))["run"] if run.start else None)
     if finished(run, name, out):
         return out
     out.mkdir(parents=True, exist_ok=True)
@@ -108,8 +109,8 @@ def work(run: Run, name: str, counted: Counted, out: Path, world: World) -> None
     samples = run.stream.open()
     feed = Feed(Plan(run, counted.chunks), _bytes(run, samples, counted, "train"), run.task.columns,
                 weightings(run.stream, counted.means), rank=world.rank, world=world.size)  # fmt: skip
-    validation = Pass(Plan(run, counted.chunks, "validation"), _bytes(run, samples, counted, "validation"),
-                      run.task.columns, weightings(run.stream, counted.means), rank=world.rank,
+    validation = Pass(counted.chunks, "validation", _bytes(run, samples, counted, "validation"), run.task.columns,
+                      weightings(run.stream, counted.means), seed=run.seed, rank=world.rank,
                       world=world.size)  # fmt: skip
     engine = start(run, checkpoint.starting_net(run), world)
     track = Tracker(run, name, out, feed.plan.steps) if world.first else None

@@ -24,7 +24,7 @@ def validate(task: Task, net: nn.Module, events: Pass, world: World) -> dict[str
     tables: list[pa.Table] = []
     # Every worker makes as many forward passes as the busiest, or ZeRO 3 would wait for ever.
     batches = [batch for _, batch in events.batches(ROWS)]
-    rounds = max(len(n) for n in world.gather(range(len(batches))))  # type: ignore[arg-type]
+    rounds = max(world.gather(len(batches)))
     filler = events.filler()
     with torch.no_grad():
         for number in range(rounds):
@@ -37,9 +37,9 @@ def validate(task: Task, net: nn.Module, events: Pass, world: World) -> dict[str
             if number < len(batches):
                 tables.append(table_of(batch, {**batch.columns, **scored}, task.columns.plus(*task.outputs.columns)))
     net.train()
-    figures = {}
+    figures: dict[str, float] = {}
     for term, parts in sums.items():
         total, weight = world.sum(torch.stack(parts).sum(0)).tolist()
         figures[f"loss_{term}"] = total / weight if weight else float("nan")
-    every = [table for part in world.gather(tables) for table in part]  # type: ignore[attr-defined]
+    every = [table for part in world.gather(tables) for table in part]
     return {**figures, **task.figures(pa.concat_tables(every))} if every else figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,10 +29,10 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def gather(self, thing: object) -> list[object]:
+    def gather(self, thing: Any) -> list[Any]:
         """Every worker's thing, on every one of them, by rank."""
         if self.size == 1:
             return [thing]
-        things: list[object] = [None] * self.size
+        things: list[Any] = [None] * self.size
         dist.all_gather_object(things, thing)
         return things

@@ -11,11 +11,11 @@ from jetscale.physics.groupings import reconstruct
 from jetscale.physics.kinematics import p4
 
 
-def _events(n: int, jets: int, seed: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+def _events(n: int, jets: int, seed: int = 1, sure: float = 2.0) -> tuple[Tensor, Tensor, Tensor]:
     dice = torch.Generator().manual_seed(seed)
     pt, eta = torch.rand(n, jets, generator=dice) * 500 + 30, torch.rand(n, jets, generator=dice) * 4 - 2
     phi = torch.rand(n, jets, generator=dice) * 6 - 3
-    logits = torch.randn(n, jets, 3, generator=dice) * 2
+    logits = torch.randn(n, jets, 3, generator=dice) * sure
     counts = torch.randint(0, jets + 1, (n, 1), generator=dice)
     return logits.log_softmax(-1), p4(pt, eta, phi, pt * 0.1).double(), torch.arange(jets) < counts
 
@@ -56,7 +56,7 @@ def _twin(found: list[tuple[tuple[int, ...], float, float]], score: Tensor, n: i
 
 
 def test_least_risk_is_what_a_plain_evaluation_gives() -> None:
-    log_p, vectors, mask = _events(25, 5)
+    log_p, vectors, mask = _events(25, 5, sure=0.3)
     choice = least_risk(log_p, vectors, mask, keep=10_000)
     for n in range(len(mask)):
         labels, confidence = _slow(log_p[n], vectors[n], mask[n])

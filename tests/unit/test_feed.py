@@ -107,8 +107,8 @@ def test_a_pass_sees_every_row_once_over_the_workers(folder: Path) -> None:
     source = PyarrowBytes(readers(run.stream, samples, needed(JET_EVENTS), "train", run.seed), counted.chunks)
     seen: list[int] = []
     for rank in range(3):
-        one = Pass(Plan(run, counted.chunks), source, JET_EVENTS, weightings(run.stream, counted.means), rank=rank,
-                   world=3)  # fmt: skip
+        one = Pass(counted.chunks, "train", source, JET_EVENTS, weightings(run.stream, counted.means), seed=run.seed,
+                   rank=rank, world=3)  # fmt: skip
         seen += [id_ for _, batch in one.batches(64) for id_ in batch["event_id"].tolist()]
     assert sorted(seen) == [*range(SIZES["a"]), *range(10_000, 10_000 + SIZES["b"])]
 

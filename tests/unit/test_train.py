@@ -74,6 +74,22 @@ def test_a_warm_start_begins_where_the_other_ended(trained: Path, toy: Path, tmp
         _run(toy, start=str(tmp_path / "nowhere"))
 
 
+def test_without_a_validation_part_there_are_no_figures(toy: Path, tmp_path: Path) -> None:
+    stream = {"samples": {"toy": {"events": str(toy)}}, "split": {"train": 1, "validation": 0, "test": 0}}
+    out = train(_run(toy, stream=stream, horizon={"steps": 3}), tmp_path / "run")
+    assert all(line["metrics"] == {} for line in lines(out, "validation"))
+
+
+def test_a_name_is_that_of_the_content(toy: Path, trained: Path, tmp_path: Path) -> None:
+    run = _run(toy, start=str(trained))
+    elsewhere = run.but(stream={"samples": {"toy": {"events": "/elsewhere"}}}, start=str(trained))
+    assert run.name({"toy": "f"}, "start") == elsewhere.name({"toy": "f"}, "start")
+    assert run.name({"toy": "f"}, "start") != run.name({"toy": "g"}, "start")
+    assert run.name({"toy": "f"}, "start") != run.name({"toy": "f"}, "another")
+    wide = run.but(scale={**run.scale.values(), "workers": 1, "events_per_micro_batch": 7})
+    assert run.name({"toy": "f"}) == wide.name({"toy": "f"})
+
+
 def test_frozen_parameters_stay(toy: Path, tmp_path: Path) -> None:
     run = _run(toy, freeze=["stack.layers.0"], horizon={"steps": 5})
     before, after = run.task.build(run.seed), checkpoint.load(train(run, tmp_path / "run"))[1]
