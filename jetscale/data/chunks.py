@@ -13,7 +13,7 @@ from jetscale.config import Config
 from jetscale.data.plan import Chunk, Item, rng
 from jetscale.data.split import counts, part_of, selected
 from jetscale.errors import DataError, nearest
-from jetscale.events import Events
+from jetscale.events import Events, Shard
 from jetscale.schema import Schema
 from jetscale.stream import PARTS, Part, Source, Split, Stream
 
@@ -101,12 +101,31 @@ def count(events: Events, stream: Stream) -> tuple[Chunk, ...]:
     """The sample's chunks with the selected rows of every part: one pass over the ids and the selected columns."""
     columns = dict.fromkeys(("event_id", *stream.select))
     check_columns(events, tuple(columns))
+    for shard in events.manifest.shards:
+        check_shard(events.path / shard.file, shard)
     found = []
     for groups in cut(events, stream.chunk_rows):
         table = read_groups(events.path, Chunk(groups, {}), tuple(columns))
         n = counts(table["event_id"].to_numpy(), selected(table, stream.select), stream.split)
         found.append(Chunk(groups, dict(zip(PARTS, n, strict=True))))
     return tuple(found)
+
+
+def check_shard(file: Path, shard: Shard) -> None:
+    """Refuse a file whose rows are not those of its manifest; only its footer is read.
+
+    Raises:
+        DataError: a file that cannot be read, or with other row groups than the manifest says.
+    """
+    try:
+        metadata = pq.read_metadata(file)
+    except (OSError, pa.ArrowException) as problem:
+        raise DataError(f"cannot be read: {problem}", where=str(file), cure="make the shard anew") from None
+    groups = tuple(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))
+    if groups != shard.row_groups:
+        raise DataError(f"has {sum(groups)} rows in {len(groups)} row groups, the manifest says {shard.rows} in "
+                        f"{len(shard.row_groups)}", where=str(file),
+                        cure="the shard was changed after the manifest: make the sample anew")  # fmt: skip
 
 
 def check_columns(events: Events, columns: Sequence[str]) -> None:

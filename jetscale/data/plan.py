@@ -207,7 +207,7 @@ class Plan:
         shares = (rows_K / rows_K.sum()).tolist() if given[0] is None else [share or 0.0 for share in given]
         mixture = Mixture(shares, events_per_step, self.run.seed)
         goal, of = self._goal(horizon)
-        steps = horizon.steps or int(goal / (events_per_step * (shares[of] if of is not None else 1.0))) + 4
+        steps = horizon.steps or int((goal + 1) / (events_per_step * (shares[of] if of is not None else 1.0))) + 4
         taken = np.zeros((steps + 1, len(rows_K)), dtype=np.int64)
         np.cumsum(mixture.rows(np.arange(steps)), axis=0, out=taken[1:])
         return taken if horizon.steps else _cut(taken, goal, of)

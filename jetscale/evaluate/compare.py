@@ -136,7 +136,7 @@ def _held_out(name: str, runs: dict[str, Events]) -> _Rows:
     ids = {run_name: table["event_id"].to_numpy() for run_name, table in tables.items()}
     common = reduce(np.intersect1d, ids.values())
     tables = {run: table.take(_places(ids[run], common)) for run, table in tables.items()}
-    if not len(common):
+    if not len(common) and any(map(len, ids.values())):
         raise DataError("the runs have scored different events", where=name, cure="score one sample with every run")
     held_out_B = np.logical_and.reduce([table["split"].to_numpy() >= HELD_OUT for table in tables.values()])
     return _Rows(tables, np.asarray(held_out_B, dtype=bool))

@@ -16,6 +16,7 @@ from jetscale.errors import DataError
 from jetscale.events import MANIFEST, Events, Manifest, Shard, write_manifest, write_shard
 from jetscale.run import Run
 from jetscale.schema import Column, Schema
+from jetscale.stream import Split
 from jetscale.task import At
 from jetscale.train import checkpoint
 
@@ -28,32 +29,38 @@ SPLIT = Column(name="split", dtype="int8", unit="",
 def score(run_dir: Path, events: Events, out: Path, *, untrained: bool = False) -> Events:
     """Write a sample with the columns that a trained run adds, and `split`; one that is there already is kept.
 
-    `untrained` scores with the weights that the run started from.
+    Columns that another scoring has added are left out. `untrained` scores with the weights that the run started from.
 
     Raises:
         DataError: the sample lacks a column, or `out` holds something else.
     """
     run, net = checkpoint.load_start(run_dir) if untrained else checkpoint.load(run_dir)
     data = checkpoint.read_data(run_dir)
-    made_by = {"scored_by": data["run"], "sample": events.fingerprint, "untrained": untrained}
+    sample = events.manifest.made_by.get("sample", events.fingerprint)
+    added = [column.name for column in (*run.task.outputs.columns, SPLIT)]
+    made_by = {"scored_by": data["run"], "sample": sample, "untrained": untrained, "added": added}
     if (out / MANIFEST).is_file():
         return _kept(Events.open(out), made_by)
     check_columns(events, run.task.columns.names)
-    seen = events.fingerprint in {sample["fingerprint"] for sample in data["samples"].values()}
-    schema = events.schema.plus(*run.task.outputs.columns, SPLIT)
+    old = events.manifest.made_by.get("added", [])
+    raw = events.schema.only([name for name in events.schema.names if name not in old])
+    splits = [Split(**one["split"]) for one in data["trained_on"] if sample in one["samples"]]
+    schema = raw.plus(*run.task.outputs.columns, SPLIT)
     shards = [
-        write_shard(_score(run, net, events.read(shard=shard), schema, seen), out / shard.file, schema)
+        write_shard(_score(run, net, events.read(raw.names, shard), schema, splits), out / shard.file, schema)
         for shard in events.manifest.shards
     ]
     write_manifest(_manifest(events, schema, shards, made_by), out)
     return Events.open(out)
 
 
-def _score(run: Run, net: nn.Module, table: pa.Table, schema: Schema, seen: bool) -> pa.Table:
+def _score(run: Run, net: nn.Module, table: pa.Table, schema: Schema, splits: list[Split]) -> pa.Table:
     parts = [_score_rows(run, net, table.slice(start, ROWS)) for start in range(0, table.num_rows, ROWS)]
     scores = pa.concat_tables(parts) if parts else run.task.outputs.arrow.empty_table()
     id_B = table["event_id"].to_numpy()
-    split_B = part_of(id_B, run.stream.split) if seen else np.full(len(id_B), UNSEEN, dtype=np.int8)
+    # Of several trainings behind the weights, the part counts that was closest to training.
+    parts_B = [part_of(id_B, split) for split in splits] or [np.full(len(id_B), UNSEEN, dtype=np.int8)]
+    split_B = np.minimum.reduce(parts_B)
     added = {**{name: scores[name] for name in scores.column_names}, SPLIT.name: pa.array(split_B)}
     kept = {name: table[name] for name in table.column_names if name not in added}
     return pa.table({**kept, **added}).select(schema.names)

@@ -46,7 +46,7 @@ class Assigner(Task):
         columns=(
             Column(name="jet_assigned", of="jet", dtype="int8", unit="", doc="group given: 0 none, 1, 2"),
             Column(name="jet_none_probability", of="jet", dtype="float32", unit="", doc="probability of no parent"),
-            Column(name="reco_confidence", dtype="float32", unit="", doc="probability that the groups are about right"),
+            Column(name="reco_confidence", dtype="float32", unit="", doc="share of the posterior at about this mass"),
             Column(name="reco_mass_1", dtype="float32", unit="GeV", doc="mass of group 1; 0 if empty"),
             Column(name="reco_mass_2", dtype="float32", unit="GeV", doc="mass of group 2; 0 if empty"),
             Column(name="reco_mass", dtype="float32", unit="GeV", doc="mean of the two group masses"),
@@ -99,7 +99,7 @@ class Assigner(Task):
         mask_BJ = self._mask(batch)
         log_p_BJK = net(*self._jets(batch), mask_BJ).log_softmax(-1)
         choice = self._choice(log_p_BJK, self._p4(batch), mask_BJ)
-        groups = reconstruct(self._p4(batch).double(), choice.assigned_BJ)
+        groups = reconstruct(self._p4(batch, torch.float64), choice.assigned_BJ)
         return {
             "jet_assigned": choice.assigned_BJ,
             "jet_none_probability": torch.where(mask_BJ, log_p_BJK[..., 0].exp(), 1.0),
@@ -132,8 +132,8 @@ class Assigner(Task):
     def _jets(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return batch["jet_pt"], batch["jet_eta"], batch["jet_phi"], batch["jet_mass"]
 
-    def _p4(self, batch: Batch) -> Tensor:
-        return p4(*self._jets(batch)) * self._mask(batch)[..., None]
+    def _p4(self, batch: Batch, dtype: torch.dtype = torch.float32) -> Tensor:
+        return p4(*(column.to(dtype) for column in self._jets(batch))) * self._mask(batch)[..., None]
 
     def _labels(self, batch: Batch) -> Tensor:
         return batch[f"jet_parent_{self.label}"].long()
@@ -151,7 +151,7 @@ class Assigner(Task):
         background_B = batch["decay_mode"] == 0
         if not background_B.any():
             return signal_B2
-        p4_BJ4, mask_BJ = self._p4(batch).double(), self._mask(batch)
+        p4_BJ4, mask_BJ = self._p4(batch, torch.float64), self._mask(batch)
         minimum_B2 = minimum_group_mass(p4_BJ4, mask_BJ)[:, None].expand(-1, 2)
         target_B2 = minimum_B2
         if self.background_target == "groups":

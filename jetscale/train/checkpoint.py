@@ -41,6 +41,11 @@ def save(out: Path, weights: Mapping[str, Tensor], at: At, figures: Mapping[str,
     return final
 
 
+def is_complete(out: Path) -> bool:
+    """Whether a run has been trained to its end in this folder."""
+    return (out / "run.yaml").is_file() and any(out.glob(f"checkpoints/step-*/{COMPLETE}"))
+
+
 def newest(out: Path) -> Path:
     """The last complete checkpoint of a run's folder.
 

@@ -25,6 +25,7 @@ class Engine(ABC):
 
     def __init__(self, run: Run, world: World) -> None:
         self.run, self.world = run, world
+        self.dropped: dict[str, int] = {}  # steps in which a term had no weight at all
 
     def step(self, step: Step) -> dict[str, float]:
         """One update from all micro-batches; the mean of every loss term over the whole step.
@@ -39,6 +40,8 @@ class Engine(ABC):
             terms = shares(self.run.task, self.net, batch, sums)
             self._backward(torch.stack(list(terms.values())).sum())
             totals += torch.stack([term.detach().double() for term in terms.values()])
+        for term, weight in sums.items():
+            self.dropped[term] = self.dropped.get(term, 0) + int(not weight)
         means = dict(zip(sums, self.world.sum(totals).tolist(), strict=True))
         if not all(math.isfinite(value) for value in means.values()):
             raise TrainError(f"the loss of step {step.at.step} is not finite: {means}", where=self.run.system,

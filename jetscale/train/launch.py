@@ -45,6 +45,7 @@ def train(run: Run, out: Path) -> Path:
         DataError: a sample that is missing or not what its manifest says.
         TrainError: a folder of another run, or a training that failed.
     """
+    shape(run.scale.shape)
     samples = run.stream.open()
     counted = prepare(run, samples)
     Plan(run, counted.chunks)  # refuses here what would otherwise be refused on every worker
@@ -54,7 +55,7 @@ def train(run: Run, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     write_text(out / "run.yaml", run.to_yaml())
-    checkpoint.write_data(out, {"run": name, "samples": data_of(counted)})
+    checkpoint.write_data(out, data_of(run, name, counted))
     if run.scale.launch == "here":
         work(run, name, counted, out, world_here(run))
     else:
@@ -75,32 +76,48 @@ def prepare(run: Run, samples: Mapping[str, Events]) -> Counted:
     )
 
 
-def data_of(counted: Counted) -> dict[str, Any]:
-    """The samples as `data.json` keeps them."""
-    return {
-        name: {
-            "fingerprint": counted.fingerprints[name],
-            "mean_weight": counted.means[name],
+def data_of(run: Run, name: str, counted: Counted) -> dict[str, Any]:
+    """What `data.json` keeps: the run's name, its samples, and all that its weights have been trained on.
+
+    A warm start has seen what the run that it starts from has seen.
+    """
+    before = checkpoint.read_data(Path(run.start))["trained_on"] if run.start else []
+    samples = {
+        sample: {
+            "fingerprint": counted.fingerprints[sample],
+            "mean_weight": counted.means[sample],
             "rows": {part: sum(chunk.selected[part] for chunk in chunks) for part in chunks[0].selected},
         }
-        for name, chunks in counted.chunks.items()
+        for sample, chunks in counted.chunks.items()
     }
+    now = {"split": run.stream.split.values(), "samples": list(counted.fingerprints.values())}
+    return {"run": name, "samples": samples, "trained_on": [*before, now]}
 
 
 def finished(run: Run, name: str, out: Path) -> bool:
     """Whether the folder holds this very run, trained to its end.
 
+    A run that did not reach its end may be started again with other settings.
+
     Raises:
-        TrainError: the folder holds another run.
+        TrainError: the folder holds another run, or something else.
     """
-    if not (out / "run.yaml").is_file():
+    if not checkpoint.is_complete(out):
+        _refuse_strangers(out)
         return False
-    there = read(out)
-    if checkpoint.read_data(out).get("run") != name:
-        changed = difference(there, run) or ["the content of a sample"]
+    if checkpoint.read_data(out)["run"] != name:
+        changed = difference(read(out), run) or ["the content of a sample"]
         raise TrainError("holds another run; changed: " + "; ".join(changed), where=str(out),
                          cure="choose another --out, or remove this folder")  # fmt: skip
-    return any(out.glob(f"checkpoints/*/{checkpoint.COMPLETE}"))
+    return True
+
+
+def _refuse_strangers(out: Path) -> None:
+    """A folder that no run has written in may hold logs and nothing else."""
+    if out.is_dir() and not (out / "run.yaml").is_file():
+        others = sorted(path.name for path in out.iterdir() if path.suffix != ".log")
+        if others:
+            raise TrainError(f"holds {others[0]!r} and no run", where=str(out), cure="choose another --out")
 
 
 def work(run: Run, name: str, counted: Counted, out: Path, world: World) -> None:

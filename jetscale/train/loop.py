@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jetscale.data.feed import Feed, Pass, Step, ahead
+from jetscale.errors import TrainError
 from jetscale.run import Run
 from jetscale.task import At
 from jetscale.train import checkpoint
@@ -26,6 +27,8 @@ def train(run: Run, engine: Engine, feed: Feed, validation: Pass, world: World, 
         loss = engine.step(step)
         done = step.at.step + 1
         clock.rows += step.rows
+        if done >= min(plan.steps, plan.steps_per_epoch):
+            _refuse_empty_terms(engine, done)
         if track and (done % run.track.log_every == 0 or done == plan.steps):
             track.step(step.at, loss, rate_at(run.optimiser, step.at.fraction), *clock.read())
         if _due(done, plan.steps, plan.steps_per_epoch * run.track.validate_every):
@@ -35,6 +38,15 @@ def train(run: Run, engine: Engine, feed: Feed, validation: Pass, world: World, 
     if world.first:
         checkpoint.save(out, weights, At(plan.steps, step.at.epoch, 1.0), figures)
     return figures
+
+
+def _refuse_empty_terms(engine: Engine, done: int) -> None:
+    """A term that has had no weight in any step teaches nothing, and nobody would notice."""
+    for term, steps in engine.dropped.items():
+        if steps == done:
+            raise TrainError(f"no event has a weight in the loss term {term!r}: its truth is not known",
+                             where=engine.run.system,
+                             cure="train on samples with truth (labels 0, 1, 2; true_mass; decay_mode)")  # fmt: skip
 
 
 def _check(run: Run, engine: Engine, validation: Pass, world: World, track: Tracker | None, at: At) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import netrc
 import os
 import time
 from collections.abc import Mapping
@@ -62,17 +63,27 @@ def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [line for line in every if line["kind"] == kind]
 
 
+def has_key() -> bool:
+    """Whether Weights & Biases has a key here: in the environment, or where `wandb login` writes it."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
 def _start_wandb(run: Run, name: str, out: Path) -> Any:
     import wandb
 
-    online = bool(os.environ.get("WANDB_API_KEY")) or os.environ.get("WANDB_MODE") == "online"
+    mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
     return wandb.init(
         project=run.track.project,
         id=name,
         name=out.name,
         config=run.values(),
         dir=out,
-        mode="online" if online else "offline",
-        resume="allow" if online else None,
+        mode=mode,  # type: ignore[arg-type]
+        resume="allow" if mode == "online" else None,
         settings=wandb.Settings(x_disable_stats=True, console="off", silent=True),
     )

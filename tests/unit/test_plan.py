@@ -123,6 +123,15 @@ def test_the_horizon_ends_where_it_says() -> None:
     assert (np.diff(events.taken.sum(1))[:-1] == 100).all()
 
 
+@pytest.mark.parametrize("share", [0.3, 0.01, 0.0005])
+@pytest.mark.parametrize("seed", range(10))
+def test_the_horizon_is_reached_at_any_share(share: float, seed: int) -> None:
+    samples = {"rare": Source(events="a", share=share), "common": Source(events="b", share=1 - share)}
+    run = _Run(Stream(samples=samples, epoch_of="rare"), Horizon(epochs=3), seed=seed)
+    plan = Plan(run, {"rare": _chunks([101]), "common": _chunks([1000])})  # type: ignore[arg-type]
+    assert plan.taken[-1, 0] == 303
+
+
 def test_epoch_of_names_the_sample_that_counts() -> None:
     samples = {"a": Source(events="a"), "b": Source(events="b")}
     stream = Stream(samples=samples, epoch_of="b")

@@ -11,7 +11,7 @@ from jetscale.events import Events
 from jetscale.run import resolve
 from jetscale.systems.assigner import Assigner
 from jetscale.train.launch import train
-from jetscale.train.track import lines
+from jetscale.train.track import has_key, lines
 
 BLOCK, HEADER, FILE_HEADER = 32768, 7, 7
 
@@ -54,6 +54,17 @@ def test_without_a_key_the_run_is_offline_whole_and_closed(run: Path) -> None:
     assert [record.exit.exit_code for record in records if record.HasField("exit")] == [0]
     steps = {item.key or item.nested_key[0] for record in records for item in record.history.item}
     assert {"loss/label", "validation/f10", "rate", "wait"} <= steps
+
+
+def test_a_key_is_seen_where_login_puts_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert not has_key()
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert has_key()
+    monkeypatch.setenv("WANDB_API_KEY", "secret")
+    assert has_key()
 
 
 def test_the_log_has_a_line_for_every_third_step(run: Path) -> None:
