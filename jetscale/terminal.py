@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -23,6 +23,7 @@ from rich.text import Text
 Line = Mapping[str, Any]
 LOOK_S = 0.25
 TAIL_LINES = 15
+MARK = 256
 
 
 class Terminal:
@@ -61,8 +62,10 @@ class Terminal:
     def logs_to(self, file: Path) -> Iterator[None]:
         """Send descriptors 1 and 2, so also banners of libraries and of subprocesses, to a file; we keep the terminal.
 
-        An exception that passes takes the file's name and last lines along as a note.
+        An exception that passes takes the file's name and last lines along as a note. A file without a word is not
+        kept, nor the folders that were made for it alone: what is refused leaves nothing behind.
         """
+        made = [folder for folder in file.parents if not folder.exists()]
         file.parent.mkdir(parents=True, exist_ok=True)
         before = self.console.file
         try:
@@ -70,10 +73,12 @@ class Terminal:
                 self.console.file = ours
                 yield
         except Exception as problem:
-            problem.add_note(f"its output is in {file}{tail_of(file)}")
+            if said := tail_of(file):
+                problem.add_note(f"its output is in {file}{said}")
             raise
         finally:
             self.console.file = before
+            _drop_if_empty(file, made)
 
     @contextmanager
     def _alive(self, heading: str, tail: Tail | None) -> Iterator[None]:
@@ -114,32 +119,45 @@ class Terminal:
 
 
 class Tail:
-    """The newest line of each kind in a JSON-lines file that grows."""
+    """The newest line of each kind that is added to a JSON-lines file from now on."""
 
     def __init__(self, file: Path) -> None:
-        self.file, self.at = file, 0
+        self.file = file
+        self.at = file.stat().st_size if file.is_file() else 0
+        self.mark = self._mark()
         self.kinds: dict[str, Line] = {}
 
     def last(self) -> Mapping[str, Line]:
         """Read on from where the last look ended; a half-written line waits for the next look."""
         if not self.file.is_file():
             return self.kinds
-        if self.file.stat().st_size < self.at:
+        # A file begun anew may already have outgrown the old one, so its size alone does not tell.
+        if self._mark() != self.mark:
             self.at, self.kinds = 0, {}
         with self.file.open("rb") as stream:
             stream.seek(self.at)
             new = stream.read()
         whole = new[: new.rfind(b"\n") + 1]
         self.at += len(whole)
+        self.mark = self._mark()
         for text in whole.splitlines():
             line = json.loads(text)
             self.kinds[line["kind"]] = line
         return self.kinds
 
+    def _mark(self) -> bytes:
+        """The last bytes that were read, as they stand in the file now."""
+        if not self.at or not self.file.is_file():
+            return b""
+        with self.file.open("rb") as stream:
+            start = max(0, self.at - MARK)
+            stream.seek(start)
+            return stream.read(self.at - start)
+
 
 def sentences(last: Mapping[str, Line]) -> list[str]:
     """Plain lines of where a training stands: its newest validation and its newest step, as far as there are any."""
-    found = [_validation(last["validation"])] if "validation" in last else []
+    found = [said] if (said := _validation(last.get("validation"))) else []
     step = last.get("step")
     if step is not None:
         found.append(f"step {step['step']} of {step['of']}  {_numbers(step['loss'])}  {_pace(step)}")
@@ -156,8 +174,8 @@ def picture(last: Mapping[str, Line]) -> RenderableType:
                   ProgressBar(total=step["of"], completed=step["step"], width=40))  # fmt: skip
     table.add_row("", "loss", _numbers(step["loss"]))
     table.add_row("", "pace", _pace(step))
-    if "validation" in last:
-        table.add_row("", "so far", _validation(last["validation"]))
+    if said := _validation(last.get("validation")):
+        table.add_row("", "so far", said)
     return table
 
 
@@ -171,9 +189,12 @@ def _pace(step: Line) -> str:
     return f"{step['events_per_s']:,.0f} events/s  waiting for data {100 * step['wait']:.0f} %{ahead}"
 
 
-def _validation(line: Line) -> str:
+def _validation(line: Line | None) -> str:
+    """Empty before the first validation, and for one that has no figures."""
+    if line is None:
+        return ""
     known = {name: value for name, value in line["metrics"].items() if value is not None and math.isfinite(value)}
-    return f"validation at step {line['step']}: {_numbers(known)}"
+    return f"validation at step {line['step']}: {_numbers(known)}" if known else ""
 
 
 @contextmanager
@@ -202,6 +223,16 @@ def _number(file: Any) -> int:
         return int(file.fileno())
     except (AttributeError, OSError, ValueError):
         return -1
+
+
+def _drop_if_empty(log: Path, made: Sequence[Path]) -> None:
+    """Remove a log that says nothing, then the folders made for it, innermost first, as far as they are empty."""
+    if log.is_file() and not log.stat().st_size:
+        log.unlink()
+        for folder in made:
+            if any(folder.iterdir()):
+                return
+            folder.rmdir()
 
 
 def _flush() -> None:

@@ -116,6 +116,48 @@ def test_a_log_begun_anew_is_read_anew(tmp_path):
     assert tail.last()["step"]["step"] == 1
 
 
+def test_a_log_of_before_is_not_told_again(plain, tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text(json.dumps(STEP) + "\n")
+    with plain.stage("training", follow=log):
+        pass
+    assert "step" not in written(plain)
+    tail = Tail(log)
+    longer = json.dumps({**STEP, "step": 1}) + "\n" + json.dumps({**STEP, "step": 2}) + "\n"
+    log.write_text(longer)
+    assert tail.last()["step"]["step"] == 2
+    log.write_text(longer + json.dumps({**STEP, "step": 3}) + "\n")
+    assert tail.last()["step"]["step"] == 3
+
+
+def test_a_validation_without_figures_says_nothing():
+    seen = {"validation": {"kind": "validation", "step": 0, "metrics": {"width": None}}, "step": STEP}
+    assert [line.split()[0] for line in sentences(seen)] == ["step"]
+    console = Console(file=io.StringIO(), width=120)
+    console.print(picture(seen))
+    assert "so far" not in console.file.getvalue()
+
+
+@pytest.mark.parametrize("noise", [b"", b"a banner\n"])
+def test_a_log_without_a_word_leaves_nothing_behind(tmp_path, noise):
+    log: Path = tmp_path / "deep" / "er" / "output.log"
+    with pytest.raises(ValueError, match="refused") as problem, Terminal().logs_to(log):
+        os.write(1, noise)
+        raise ValueError("refused")
+    assert (tmp_path / "deep").exists() == log.exists() == bool(noise)
+    assert hasattr(problem.value, "__notes__") == bool(noise)
+
+
+def test_folders_that_were_there_or_hold_something_stay(tmp_path):
+    (tmp_path / "old").mkdir()
+    with Terminal().logs_to(tmp_path / "old" / "new" / "output.log"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["old"] and not list((tmp_path / "old").iterdir())
+    with Terminal().logs_to(tmp_path / "old" / "new" / "output.log"):
+        (tmp_path / "old" / "new" / "result").touch()
+    assert [path.name for path in (tmp_path / "old" / "new").iterdir()] == ["result"]
+
+
 def test_noise_goes_to_the_log_and_our_lines_to_the_user(tmp_path):
     log = tmp_path / "deep" / "output.log"
     done = subprocess.run([sys.executable, "-c", NOISY, str(log)], capture_output=True, text=True, check=True)
