@@ -26,7 +26,8 @@ class Column(Config):
     """One named column: a number per event, or, with `of`, a list with one number per member of a collection.
 
     `of="jet"` makes it a ragged list per event; all columns of one collection have the same lengths.
-    `missing` stands where a user's events do not have the column; without it the column is required.
+    `missing` stands where a user's events do not have the column; without it the column is required. `low` and `high`
+    are the smallest and the largest value that it may hold.
     """
 
     name: str
@@ -35,6 +36,8 @@ class Column(Config):
     doc: str
     of: str | None = None
     missing: float | None = None
+    low: float | None = None
+    high: float | None = None
 
     @property
     def arrow(self) -> pa.DataType:
@@ -89,18 +92,19 @@ JET_EVENTS = Schema(
     columns=(
         EVENT_ID,
         WEIGHT,
-        Column(name="true_mass", dtype="float32", unit="GeV", missing=-1.0,
+        Column(name="true_mass", dtype="float32", unit="GeV", missing=-1.0, low=-1,
                doc="mass of the two parents; 0 background, -1 not known"),
-        Column(name="decay_mode", dtype="int8", unit="", missing=-1,
+        Column(name="decay_mode", dtype="int8", unit="", missing=-1, low=-1,
                doc="quarks per parent; 0 background, -1 not known"),
-        Column(name="jet_pt", of="jet", dtype="float32", unit="GeV",
+        Column(name="jet_pt", of="jet", dtype="float32", unit="GeV", low=0,
                doc="transverse momentum, falling within an event"),
         Column(name="jet_eta", of="jet", dtype="float32", unit="", doc="pseudorapidity"),
-        Column(name="jet_phi", of="jet", dtype="float32", unit="rad", doc="azimuth"),
-        Column(name="jet_mass", of="jet", dtype="float32", unit="GeV", doc="mass"),
-        Column(name="jet_parent_ancestry", of="jet", dtype="int8", unit="", missing=-1,
+        # Wide enough for both conventions, -pi to pi and 0 to 2 pi, and too narrow for degrees.
+        Column(name="jet_phi", of="jet", dtype="float32", unit="rad", low=-7, high=7, doc="azimuth"),
+        Column(name="jet_mass", of="jet", dtype="float32", unit="GeV", low=0, doc="mass"),
+        Column(name="jet_parent_ancestry", of="jet", dtype="int8", unit="", missing=-1, low=-1, high=2,
                doc="parent of most of the jet's parton pt: 0 none, 1, 2 the parents, -1 not known"),
-        Column(name="jet_parent_quark", of="jet", dtype="int8", unit="", missing=-1,
+        Column(name="jet_parent_quark", of="jet", dtype="int8", unit="", missing=-1, low=-1, high=2,
                doc="parent of the hardest decay quark in the jet: 0 none, 1, 2 the parents, -1 not known"),
     )
 )  # fmt: skip
@@ -134,7 +138,7 @@ def flat(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def check(table: pa.Table, schema: Schema, where: str) -> None:
-    """The contract at both ends: columns, types, no nulls, finite values, equal lengths, unique ids.
+    """The contract at both ends: columns, types, no nulls, finite values in range, equal lengths, unique ids.
 
     Raises:
         DataError: names the column, the value and the cure.
@@ -151,6 +155,7 @@ def check(table: pa.Table, schema: Schema, where: str) -> None:
             raise DataError(f"column {column.name!r} has {table[column.name].null_count} nulls", where=where,
                             cure="fill them or drop the events")  # fmt: skip
         _check_finite(table, column, where)
+        _check_range(table, column, where)
     for collection in schema.collections:
         lengths(table, collection, schema)
     if "event_id" in schema and pc.count_distinct(table["event_id"]).as_py() != table.num_rows:
@@ -166,3 +171,16 @@ def _check_finite(table: pa.Table, column: Column, where: str) -> None:
         first = values[~np.isfinite(values)][0]
         raise DataError(f"column {column.name!r} has {bad} values that are not finite (the first is {first})",
                         where=where, cure="drop or mend these events before writing")  # fmt: skip
+
+
+def _check_range(table: pa.Table, column: Column, where: str) -> None:
+    low = -np.inf if column.low is None else column.low
+    high = np.inf if column.high is None else column.high
+    values = flat(table[column.name])
+    outside = values[(values < low) | (values > high)]
+    if outside.size:
+        cure = f"it holds {column.doc}{f', in {column.unit}' if column.unit else ''}: drop or mend these events"
+        if low == 0:
+            cure = f"set those that rounding made negative to 0; {cure}"
+        raise DataError(f"column {column.name!r} has {outside.size} values outside {low:g} to {high:g} "
+                        f"(the first is {outside[0]:g})", where=where, cure=cure)  # fmt: skip

@@ -17,8 +17,10 @@ from jetscale.events import MANIFEST, Events, as_awkward, ids_for
 from jetscale.schema import JET_EVENTS
 
 NUMBERS = ("jet_pt", "jet_eta", "jet_phi", "jet_mass")
-number = st.floats(-1e4, 1e4, width=32, allow_subnormal=False)
-jet = st.tuples(st.floats(0.5, 1e4, width=32), number, number, number)
+pt, mass, angle = (
+    st.floats(low, high, width=32, allow_subnormal=False) for low, high in ((0.5, 1e4), (0, 1e4), (-7, 7))
+)
+jet = st.tuples(pt, angle, angle, mass)
 samples = st.lists(st.lists(jet, max_size=5), max_size=8)
 
 
@@ -80,6 +82,14 @@ def test_a_table_and_an_array_are_the_same_events(tmp_path):
         ({"weight": np.array([1.0, np.nan, 1.0])}, ["'weight'", "1 values", "nan"]),
         ({"jet_mass": ak.Array([[3.0, 1.0], [], [5.0]])}, ["'jet_mass'", "jet_pt"]),
         ({"jet_mass": np.arange(3.0)}, ["'jet_mass'", "one number per jet"]),
+        ({"jet_pt": ak.Array([[3.0, -1.0, -2.0], [], [5.0]])}, ["'jet_pt' has 2 values", "0 to inf", "-1", "GeV"]),
+        ({"jet_mass": ak.Array([[3.0, 1.0, -1e-4], [], [5.0]])}, ["'jet_mass' has 1 values", "-0.0001", "set", "to 0"]),
+        ({"jet_phi": ak.Array([[3.0, 100.0, 2.0], [], [5.0]])}, ["'jet_phi' has 1 values", "-7 to 7", "100", "rad"]),
+        ({"jet_phi": ak.Array([[3.0, -8.0, 2.0], [], [5.0]])}, ["'jet_phi' has 1 values", "-7 to 7", "-8"]),
+        ({"jet_parent_quark": ak.Array([[1, 9, 0], [], [9]])}, ["'jet_parent_quark' has 2 values", "-1 to 2", "is 9"]),
+        ({"jet_parent_ancestry": ak.Array([[1, -5, 0], [], [1]])}, ["'jet_parent_ancestry' has 1", "-1 to 2", "is -5"]),
+        ({"true_mass": np.array([1.0, -2.0, 0.0])}, ["'true_mass' has 1 values", "-1 to inf", "is -2"]),
+        ({"decay_mode": np.array([3, -2, 0])}, ["'decay_mode' has 1 values", "-1 to inf", "is -2"]),
         ({"event_id": np.array([4, 5, 4])}, ["event_id", "not unique"]),
         ({"decay_mode": np.array([300, 1, 1])}, ["'decay_mode'", "int8"]),
         ({"true_mass": ak.Array([1.0, None, 2.0])}, ["'true_mass'", "1 nulls"]),
@@ -91,6 +101,29 @@ def test_what_cannot_be_meant_is_named_and_nothing_is_written(tmp_path, changes,
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert caught.value.cure
     assert not list(tmp_path.rglob("*.parquet")) and not list(tmp_path.rglob(MANIFEST))
+
+
+def test_both_conventions_of_phi_and_the_edges_of_every_range_are_taken(tmp_path):
+    edges = three(
+        jet_phi=ak.Array([[0.0, 2 * np.pi, -np.pi], [], [np.pi]]),
+        jet_mass=ak.Array([[0.0, 0.0, 1.0], [], [0.0]]),
+        jet_parent_quark=ak.Array([[-1, 0, 1], [], [2]]),
+        true_mass=np.array([-1.0, 0.0, 900.0]),
+        decay_mode=np.array([-1, 0, 3]),
+    )
+    assert len(Events.write(edges, tmp_path)) == 3
+
+
+def test_a_manifest_without_ranges_still_opens(tmp_path):
+    made = Events.write(three(), tmp_path)
+    values = json.loads((tmp_path / MANIFEST).read_text())
+    for column in values["columns"]:
+        del column["low"], column["high"]
+    (tmp_path / MANIFEST).write_text(json.dumps(values))
+    old = Events.open(tmp_path)
+    assert {column.low for column in old.schema.each()} == {column.high for column in old.schema.each()} == {None}
+    assert old.fingerprint == made.fingerprint
+    assert old.read().equals(made.read())
 
 
 def test_a_folder_is_written_once(tmp_path):
