@@ -19,6 +19,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jetscale.config import Config, Values, build
@@ -113,7 +114,8 @@ class Events:
         column of `JET_EVENTS` is optional and stands as "not known" where it is absent. Jets are put in falling pt.
 
         Raises:
-            DataError: a missing or unequal column, a value that is not finite, a directory that holds a sample.
+            DataError: neither an array nor a table, a missing or unequal column, a value that is not finite or out of
+                range, a directory that holds a sample.
         """
         path = Path(directory)
         if (path / MANIFEST).exists():
@@ -168,12 +170,13 @@ def locate(where: str | Path) -> Path:
 
 def complete(array: ak.Array | pa.Table, where: str) -> pa.Table:
     """A checked table of `JET_EVENTS` from whatever of its columns the user has."""
-    source = array if isinstance(array, ak.Array) else ak.from_arrow(array)
+    source = _records(array, where)
     jets = [column.name for column in JET_EVENTS.each() if column.of == "jet" and column.name in source.fields]
     if "jet_pt" not in jets:
         raise DataError("column 'jet_pt' is missing", where=where, cure=nearest("jet_pt", source.fields))
     given = {column.name: _known(source[column.name], column, where) for column in JET_EVENTS.each()
              if column.name in source.fields}  # fmt: skip
+    _one_list_per_event(given["jet_pt"], where)
     rank = ak.argsort(given["jet_pt"], axis=1, ascending=False, stable=True)
     columns: dict[str, pa.Array] = {}
     for column in JET_EVENTS.each():
@@ -183,9 +186,27 @@ def complete(array: ak.Array | pa.Table, where: str) -> pa.Table:
             columns[column.name] = _arrow(values[rank] if column.of else values, column, where)
         else:
             columns[column.name] = _absent(column, source, where)
+    if "true_mass" in given and "decay_mode" not in given:
+        background = pc.equal(columns["true_mass"], 0)
+        columns["decay_mode"] = pc.if_else(background, pa.scalar(0, pa.int8()), columns["decay_mode"])
     table = pa.table(columns)
     check(table, JET_EVENTS, where)
     return table
+
+
+def _records(array: object, where: str) -> ak.Array:
+    if isinstance(array, pa.Table):
+        array = ak.from_arrow(array)
+    if not isinstance(array, ak.Array):
+        raise DataError(f"the events are a {type(array).__name__}, not an awkward array or an Arrow table", where=where,
+                        cure="give ak.Array({'jet_pt': [[...], ...], ...}), or pa.table of the same")  # fmt: skip
+    return array
+
+
+def _one_list_per_event(jet_pt: ak.Array, where: str) -> None:
+    if jet_pt.layout.minmax_depth != (2, 2):
+        raise DataError(f"column 'jet_pt' is {jet_pt.type}, not one list of numbers per event", where=where,
+                        cure="group the jets by event, for example with ak.unflatten(jets, counts)")  # fmt: skip
 
 
 def _known(values: ak.Array, column: Column, where: str) -> ak.Array:

@@ -91,6 +91,9 @@ def test_a_table_and_an_array_are_the_same_events(tmp_path):
         ({"true_mass": np.array([1.0, -2.0, 0.0])}, ["'true_mass' has 1 values", "-1 to inf", "is -2"]),
         ({"decay_mode": np.array([3, -2, 0])}, ["'decay_mode' has 1 values", "-1 to inf", "is -2"]),
         ({"event_id": np.array([4, 5, 4])}, ["event_id", "not unique"]),
+        ({name: np.arange(3.0) for name in NUMBERS}, ["'jet_pt' is 3 * float64", "list", "ak.unflatten"]),
+        ({"jet_pt": ak.Array([[[3.0]], [], [[5.0]]])}, ["'jet_pt' is 3 * var * var * float64", "list"]),
+        ({"jet_pt": ak.Array([[3.0], [], 5.0])}, ["'jet_pt' is 3 * union", "list"]),
         ({"decay_mode": np.array([300, 1, 1])}, ["'decay_mode'", "int8"]),
         ({"true_mass": ak.Array([1.0, None, 2.0])}, ["'true_mass'", "1 nulls"]),
     ],
@@ -101,6 +104,22 @@ def test_what_cannot_be_meant_is_named_and_nothing_is_written(tmp_path, changes,
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert caught.value.cure
     assert not list(tmp_path.rglob("*.parquet")) and not list(tmp_path.rglob(MANIFEST))
+
+
+@pytest.mark.parametrize("events", [{name: [[1.0]] for name in NUMBERS}, [{"jet_pt": [1.0]}], np.ones((3, 4)), None])
+def test_what_is_neither_an_array_nor_a_table_is_refused(tmp_path, events):
+    with pytest.raises(DataError, match=f"are a {type(events).__name__}, not an awkward array") as caught:
+        Events.write(events, tmp_path)
+    assert "ak.Array" in caught.value.cure and not list(tmp_path.iterdir())
+
+
+def test_a_mass_of_0_says_background_in_the_decay_mode_too(tmp_path):
+    masses = np.array([0.0, 900.0, -1.0])
+    made = Events.write(three(true_mass=masses), tmp_path / "mass").read()
+    assert made["decay_mode"].to_pylist() == [0, -1, -1]
+    given = Events.write(three(true_mass=masses, decay_mode=np.array([-1, 3, 5])), tmp_path / "both").read()
+    assert given["decay_mode"].to_pylist() == [-1, 3, 5]
+    assert Events.write(three(), tmp_path / "none").read()["decay_mode"].to_pylist() == [-1] * 3
 
 
 def test_both_conventions_of_phi_and_the_edges_of_every_range_are_taken(tmp_path):
