@@ -40,7 +40,20 @@ class Config(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e9 as a string; physicists mean a number."""
+    """YAML 1.1 reads 1e9 as a string; physicists mean a number. It keeps the last of two equal keys; here they are refused."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise _TwiceError(key.value, key.start_mark.line + 1)
+            seen.add((key.tag, key.value))
+        return node
+
+
+class _TwiceError(Exception):
+    """A mapping has a key twice; the arguments are the key and the second one's line."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -64,6 +77,9 @@ def parse_yaml(text: str, where: str) -> Any:
     """The values in a YAML text; `where` names it in errors."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except _TwiceError as problem:
+        key, line = problem.args
+        raise ConfigError(f"line {line}: key {key!r} stands twice", where=where, cure="keep one of them") from None
     except yaml.YAMLError as problem:
         raise ConfigError(f"not valid YAML: {problem}", where=where, cure="check indentation and colons") from None
 
@@ -71,9 +87,12 @@ def parse_yaml(text: str, where: str) -> Any:
 def read_yaml(path: Path) -> Values:
     """The mapping in a YAML file."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except OSError as problem:
         raise ConfigError(f"cannot be read: {problem.strerror}", where=str(path), cure="check the path") from None
+    except UnicodeDecodeError as problem:
+        raise ConfigError(f"is not a text file (byte {problem.start} is not UTF-8)", where=str(path),
+                          cure="give a job's YAML file") from None  # fmt: skip
     values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise ConfigError(

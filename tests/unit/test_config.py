@@ -58,6 +58,36 @@ def test_a_file_without_keys_is_refused(tmp_path, text):
         read_yaml(file)
 
 
+def test_a_file_that_is_not_text_is_named(tmp_path):
+    file = tmp_path / "shard.parquet"
+    file.write_bytes(b"PAR1\x15\x04\xff\xfe")
+    with pytest.raises(ConfigError, match="is not a text file") as problem:
+        read_yaml(file)
+    assert problem.value.where == str(file) and problem.value.cure
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "line 3: key 'a' stands twice"),
+        ("train:\n  seed: 1\n  net:\n    x: 1\n    'x': 1\n", "line 5: key 'x' stands twice"),
+        ("a: [{b: 1, b: 1}]", "line 1: key 'b' stands twice"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path, text, words):
+    file = tmp_path / "job.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as problem:
+        read_yaml(file)
+    assert (problem.value.what, problem.value.where) == (words, str(file))
+
+
+def test_the_same_key_in_two_blocks_is_two_keys():
+    assert parse_yaml("a: {x: 1}\nb: {x: 2}\nx: 3", "here") == {"a": {"x": 1}, "b": {"x": 2}, "x": 3}
+    shared = "a: &a {x: 1}\np: {q: &q {<<: *a, x: 2}}\nc: {<<: *q}"
+    assert parse_yaml(shared, "here") == {"a": {"x": 1}, "p": {"q": {"x": 2}}, "c": {"x": 2}}
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError) as problem:
         read_yaml(tmp_path / "no.yaml")
