@@ -64,15 +64,19 @@ class _TwoTerms(Assigner):  # type: ignore[misc]
 def _rows(step: int, lane: int) -> pa.Table:
     dice = np.random.default_rng([step, lane])
     table = {"jet_pt": [[1.0]] * ROWS, "jet_eta": [[1.0]] * ROWS, "jet_phi": [[1.0]] * ROWS, "jet_mass": [[1.0]] * ROWS,
-             "weight": dice.normal(size=ROWS), "true_mass": dice.normal(size=ROWS).astype(np.float32)}  # fmt: skip
+             "weight": dice.normal(size=ROWS), "true_mass": dice.exponential(size=ROWS).astype(np.float32)}  # fmt: skip
     return complete(pa.table(table), where="rows")
 
 
 def _micro(step: int, lanes: range) -> tuple[Batch, ...]:
-    """A micro-batch per lane; weights differ by orders of magnitude and all of lane 3's are zero."""
+    """A micro-batch per lane; weights differ by orders of magnitude, lane 3's are zero, in step 1 also lane 2's.
+
+    With two workers that is a step in which the second has zeros alone.
+    """
     found = []
     for lane in lanes:
-        weight_B = np.random.default_rng([7, step, lane]).exponential(10.0 ** (lane % 3), ROWS) * (lane != 3)
+        weight_B = np.random.default_rng([7, step, lane]).exponential(10.0 ** (lane % 3), ROWS)
+        weight_B *= lane < (2 if step == 1 else 3)
         found.append(batch([_rows(step, lane)], JET_EVENTS, weight_B, np.full(ROWS, lane), np.arange(ROWS),
                            At(step, 0, step / STEPS), 1))  # fmt: skip
     return tuple(found)
