@@ -6,7 +6,8 @@ import json
 import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,6 +20,7 @@ from jetscale.terminal import Terminal
 
 if TYPE_CHECKING:
     from jetscale.events import Events
+    from jetscale.shape import Shape
 
 app = typer.Typer(
     name="jetscale", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -48,6 +50,7 @@ def quickstart(
     """Train the jet assigner on the sample that ships, score it and write a report: a few minutes, offline."""
     from jetscale.quickstart import quickstart
 
+    _check_out(out)
     quickstart(out, seed)
 
 
@@ -60,10 +63,16 @@ def generate(
 ) -> None:
     """Make real Monte Carlo with Pythia 8 and fastjet, one Ray task a shard."""
     from jetscale.data.generate import generate, load
+    from jetscale.events import MANIFEST
+    from jetscale.shape import shape
 
     job = load(_file(sample), events, seed)
-    terminal, made = Terminal(), 0
-    with terminal.logs_to(out / "_output.log"), terminal.stage(f"making {job.events} events in {out}"):
+    _check_out(out, sample=True)
+    # A whole sample is looked at first: it may need no Ray, or be another one.
+    fresh, made = not (out / MANIFEST).is_file(), 0
+    terminal = Terminal(stages=1 + fresh)
+    log, ray = terminal.logs_to(out / SAMPLE_LOG), _ray(terminal, shape("laptop") if fresh else None)
+    with log, ray, terminal.stage(f"making {job.events} events in {out}"):
         for shard in generate(job, out):
             made += shard.rows
             terminal.say(f"  {shard.file}: {made} of {job.events} events")
@@ -113,12 +122,24 @@ def train(job: Job, out: Out, sets: Sets = None) -> None:
     from jetscale.run import load
 
     run = load(_file(job), sets or ()).run
+    from jetscale.data.plan import Plan
+    from jetscale.shape import shape
     from jetscale.train import launch
+    from jetscale.train.checkpoint import is_complete
 
-    terminal = Terminal()
-    with terminal.logs_to(out / "output.log"), terminal.stage(f"training {run.system}", follow=out / "log.jsonl"):
+    _check_out(out)
+    given = shape(run.scale.shape)
+    terminal, trained = Terminal(stages=2 + (run.scale.launch == "ray")), is_complete(out)
+    if trained:
         launch.train(run, out)
-    terminal.say(f"the run is {out}; next: jetscale report {out} --events SAMPLE... --out REPORT")
+    else:
+        with terminal.stage("opening and counting samples"):
+            Plan(run, launch.prepare(run, run.stream.open()).chunks)
+        log, ray = terminal.logs_to(out / LOG), _ray(terminal, given if run.scale.launch == "ray" else None)
+        with log, ray, terminal.stage(f"training {run.system}", follow=out / "log.jsonl"):
+            launch.train(run, out)
+    said = "already trained:" if trained else "the run is"
+    terminal.say(f"{said} {out}; next: jetscale report {out} --events SAMPLE... --out REPORT")
 
 
 @app.command(epilog="Example: jetscale score run --events sample --out scored")
@@ -135,10 +156,12 @@ def score(
     from jetscale.evaluate.score import score
     from jetscale.events import Events
 
-    sample, terminal = Events.open(events), Terminal(stages=len(runs))
-    for run, name in zip(runs, _names(runs), strict=True):
+    _check_out(out, sample=True)
+    sample, terminal, names = Events.open(events), Terminal(stages=len(runs)), _names(runs)
+    _trained(runs)
+    for run, name in zip(runs, names, strict=True):
         place = out / name if len(runs) > 1 else out
-        with terminal.logs_to(out / "_output.log"), terminal.stage(f"scoring {sample.name} with {run}"):
+        with terminal.logs_to(place / SAMPLE_LOG), terminal.stage(f"scoring {sample.name} with {run}"):
             scored = score(run, sample, place)
         terminal.say(f"scored: {write_root(scored, place / f'{sample.name}.root') if format == 'root' else place}")
 
@@ -154,15 +177,17 @@ def report(
     from jetscale.evaluate.report import Scored, report
     from jetscale.events import Events
 
-    samples = [Events.open(one) for one in events]
-    _names([Path(sample.name) for sample in samples])
+    _check_out(out)
+    samples, names = [Events.open(one) for one in events], _names(runs)
+    digests = _trained(runs)
+    tables = [_tables(digest, samples) for digest in digests]
     terminal = Terminal(stages=2)
-    with terminal.logs_to(out / "output.log"):
+    with terminal.logs_to(out / LOG):
         with terminal.stage("scoring"):
             scored = [
-                Scored(name, _scored(run, sample, out / "scored" / name / sample.name), run)
-                for run, name in zip(runs, _names(runs), strict=True)
-                for sample in samples
+                Scored(name, _scored(run, digest, table, out / "scored" / name / table.name), run)
+                for run, name, digest, own in zip(runs, names, digests, tables, strict=True)
+                for table in own
             ]
         with terminal.stage("reporting"):
             page = report(scored, out, command=context.obj, wall=terminal.seconds)
@@ -203,6 +228,31 @@ def _file(where: str) -> Path:
 
 
 STYLES = {"good": "green", "note": "yellow", "broken": "red"}
+LOG = "output.log"
+SAMPLE_LOG = f"_{LOG}"  # whoever reads a sample's directory as Parquet passes over names that begin so
+
+
+def _check_out(out: Path, *, sample: bool = False) -> None:
+    """A folder to write to must not be a file, nor lie below one, nor be a sample unless a sample is to be written."""
+    from jetscale.events import MANIFEST
+
+    for place in (out, *out.parents):
+        if place.exists() and not place.is_dir():
+            raise ConfigError("is a file", where=f"--out {place}", cure="give the name of a folder, new or old")
+    if not sample and (out / MANIFEST).is_file():
+        raise ConfigError("is a sample", where=f"--out {out}", cure="choose another folder")
+
+
+@contextmanager
+def _ray(terminal: Terminal, given: Shape | None) -> Iterator[None]:
+    """Ray's start is a stage of its own, so that it is never silence; nothing where none is asked for."""
+    from jetscale.data.cluster import cluster
+
+    with ExitStack() as stack:
+        if given:
+            with terminal.stage("starting Ray", about_s=10):
+                stack.enter_context(cluster(given))
+        yield
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -215,11 +265,46 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _scored(run: Path, sample: Events, place: Path) -> Events:
-    """The sample with the run's columns: as it is if it has some, else scored once and kept."""
+def _trained(runs: Sequence[Path]) -> list[str]:
+    """The digest of each run, which must be there and trained."""
+    from jetscale.run import read
+    from jetscale.train import checkpoint
+
+    for run in runs:
+        read(run)
+        checkpoint.newest(run)
+    return [str(checkpoint.read_data(run)["run"]) for run in runs]
+
+
+def _tables(run: str, samples: Sequence[Events]) -> list[Events]:
+    """What concerns a run: its own tables, and each sample that it has no table of once, raw or scored by another."""
+    own = [sample for sample in samples if _is_own(run, sample)]
+    others = {_origin(sample): sample for sample in samples}
+    for sample in own:
+        others.pop(_origin(sample), None)
+    found = [*own, *others.values()]
+    names = [sample.name for sample in found]
+    for name in names:
+        if names.count(name) > 1:
+            places = ", ".join(str(sample.path) for sample in found if sample.name == name)
+            raise ConfigError(f"two samples are called {name!r}", where=places, cure="give one of them")
+    return found
+
+
+def _is_own(run: str, sample: Events) -> bool:
+    return sample.manifest.made_by.get("scored_by") == run
+
+
+def _origin(sample: Events) -> tuple[str, str]:
+    """Which events these are, scored or not: name, and fingerprint before any scoring."""
+    return sample.name, str(sample.manifest.made_by.get("sample", sample.fingerprint))
+
+
+def _scored(run: Path, digest: str, sample: Events, place: Path) -> Events:
+    """The sample with the run's columns: as it is if they are its own, else scored once and kept."""
     from jetscale.evaluate.score import score
 
-    return sample if "jet_assigned" in sample.schema else score(run, sample, place)
+    return sample if _is_own(digest, sample) else score(run, sample, place)
 
 
 def spread(words: Sequence[str]) -> list[str]:

@@ -39,7 +39,7 @@ def quickstart(out: Path, seed: int) -> Path:
             untrained = _scored(out / "run", samples, out / "untrained", untrained=True)
         with terminal.stage("writing the report", about_s=30):
             page = report(trained, out / "report", command=f"jetscale quickstart --out {out} --seed {seed}",
-                          wall=terminal.seconds)  # fmt: skip
+                          wall={stage: s for stage, s in terminal.seconds.items() if stage != "training"})  # fmt: skip
             found = gains(trained, untrained)
     terminal.say("\non events that the network has not seen:")
     for gain in found:

@@ -46,6 +46,12 @@ def digest(folder: Path | None) -> str:
     return named[-1] if named else ""
 
 
+def seconds(folder: Path | None) -> float | None:
+    """How long a run was trained, as the last line of its log has it; None without."""
+    spent = [float(line["seconds"]) for line in _lines(folder) if line.get("kind") == "end" and "seconds" in line]
+    return spent[-1] if spent else None
+
+
 def _lines(folder: Path | None) -> list[dict[str, Any]]:
     file = folder / LOG if folder else None
     if file is None or not file.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,19 +18,23 @@ __all__ = ["Scored", "report"]
 def report(scored: Sequence[Scored], out: Path, *, command: str, wall: Mapping[str, float]) -> Path:
     """Write `index.html`, `figures/` and `results.json` into `out`, and return the page's path.
 
-    `wall` holds seconds by stage and stands, like `command`, on the page only. All runs must have scored the same
-    samples; only held-out events enter.
+    `wall` holds seconds by stage and stands, like `command`, on the page only, beside what the runs' logs say of
+    their training and what the report itself took so far. All runs must have scored the same samples; only held-out
+    events enter.
 
     Raises:
         DataError: no scored events, a column that is missing, runs that have scored different samples.
     """
+    start = time.monotonic()
     runs = tuple(dict.fromkeys(one.run_name for one in scored))
     folders = {one.run_name: one.run_dir for one in scored}
     found = results.compare(compare.samples(scored), runs)
     curves = {run: logs.curves(folder) for run, folder in folders.items()}
     pictures = draw(found, curves, out / "figures")
     events = displays(found, out / "figures")
-    foot = page.Foot(command, {run: logs.digest(folder) for run, folder in folders.items()}, wall)
+    spent = {f"training {run}": s for run, folder in folders.items() if (s := logs.seconds(folder)) is not None}
+    foot = page.Foot(command, {run: logs.digest(folder) for run, folder in folders.items()},
+                     {**spent, **wall, "reporting": time.monotonic() - start})  # fmt: skip
     write_text(out / "results.json", results.to_json(found))
     write_text(out / "index.html", page.render(found, pictures, events, foot))
     return out / "index.html"
