@@ -11,7 +11,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -28,6 +28,8 @@ GIB = 1 << 30
 ENOUGH_MEMORY = 4 * GIB
 ENOUGH_DISK = 2 * GIB
 ENOUGH_SHM = GIB // 2
+INSTALL = "pip install -c cluster/constraints.txt . in the clone, for the tested set"
+RAY_CURE = "stop other clusters (ray stop), free /dev/shm and the disk, and read the newest logs of Ray's session folder"
 
 
 class Finding(NamedTuple):
@@ -44,11 +46,20 @@ def examine(terminal: Terminal, quick: bool) -> list[Finding]:
     findings = [_python(), *_versions(), *_machine(), _folder(), _monte_carlo(), _wandb()]
     with tempfile.TemporaryDirectory() as place, terminal.logs_to(Path(place) / "output.log"):
         with terminal.stage("asking DeepSpeed for accelerators", about_s=5):
-            findings.append(_accelerator())
+            findings.append(_survived("accelerator", _accelerator, INSTALL))
         if not quick:
             with terminal.stage("starting Ray", about_s=20):
-                findings.append(_ray())
+                findings.append(_survived("Ray", _ray, RAY_CURE))
     return findings
+
+
+def _survived(subject: str, look: Callable[[], Finding], cure: str) -> Finding:
+    """What was found, or what ended the look: a library that cannot even be loaded is a finding like another."""
+    try:
+        return look()
+    except Exception as problem:
+        what = problem.what if isinstance(problem, JetscaleError) else f"{type(problem).__name__}: {problem}"
+        return Finding(subject, "broken", what.strip().splitlines()[0], cure)
 
 
 def _python() -> Finding:
@@ -131,20 +142,28 @@ def _monte_carlo() -> Finding:
     missing = [name for name in ("pythia8mc", "fastjet") if importlib.util.find_spec(name) is None]
     if missing:
         return Finding("Monte Carlo", "note", f"{' and '.join(missing)} not installed",
-                       "pip install 'jetscale[mc]', needed for jetscale generate only")  # fmt: skip
+                       "pip install -c cluster/constraints.txt '.[mc]' in the clone, needed for jetscale generate "
+                       "only")  # fmt: skip
     return Finding("Monte Carlo", "good", "Pythia 8 and fastjet")
 
 
 def _wandb() -> Finding:
-    if os.environ.get("WANDB_API_KEY") or _key_in_netrc():
-        return Finding("W&B", "good", "a key is set")
-    return Finding("W&B", "note", "no key: runs are kept offline", "wandb login, or wandb sync FOLDER later")
+    """As the tracker has it: WANDB_MODE wins, else a key means online and none offline."""
+    mode = os.environ.get("WANDB_MODE")
+    key = bool(os.environ.get("WANDB_API_KEY")) or _key_in_netrc()
+    if mode == "online" and not key:
+        return Finding("W&B", "note", "WANDB_MODE is online, but there is no key", "wandb login, or unset WANDB_MODE")
+    if mode:
+        return Finding("W&B", "good", f"WANDB_MODE is {mode}, which wins over any key")
+    if key:
+        return Finding("W&B", "good", "a key is set: runs are sent online")
+    return Finding("W&B", "note", "no key in WANDB_API_KEY or ~/.netrc: runs are kept offline",
+                   "wandb login, or wandb sync FOLDER later")  # fmt: skip
 
 
 def _key_in_netrc() -> bool:
-    file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     try:
-        return any("wandb" in host for host in netrc.netrc(file).hosts)
+        return netrc.netrc().authenticators("api.wandb.ai") is not None
     except (OSError, netrc.NetrcParseError):
         return False
 
@@ -162,11 +181,7 @@ def _accelerator() -> Finding:
 def _ray() -> Finding:
     from jetscale.data.cluster import cluster
 
-    try:
-        with cluster(shape("laptop")):
-            import ray
+    with cluster(shape("laptop")):
+        import ray
 
-            return Finding("Ray", "good", f"starts, {ray.cluster_resources().get('CPU', 0):.0f} logical CPUs")
-    except JetscaleError as problem:
-        return Finding("Ray", "broken", problem.what, "stop other clusters (ray stop), free /dev/shm and the disk, and "
-                       "read the newest logs of Ray's session folder")  # fmt: skip
+        return Finding("Ray", "good", f"starts, {ray.cluster_resources().get('CPU', 0):.0f} logical CPUs")

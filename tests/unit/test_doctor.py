@@ -2,12 +2,14 @@
 
 import importlib.metadata
 import io
+import sys
 
 import pytest
 from rich.console import Console
 
 from jetscale import doctor
 from jetscale.doctor import Finding
+from jetscale.errors import DataError
 from jetscale.terminal import Terminal
 
 
@@ -52,22 +54,60 @@ def test_a_build_of_a_tested_version_is_the_tested_version(monkeypatch):
     assert finding.verdict == "good"
 
 
-def test_a_key_is_seen_and_never_told(monkeypatch, tmp_path):
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+@pytest.fixture
+def no_key(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_key")
+def test_a_key_is_seen_and_never_told(monkeypatch):
     assert doctor._wandb().verdict == "note"
+    assert "offline" in doctor._wandb().found
     monkeypatch.setenv("WANDB_API_KEY", "very-secret")
-    assert doctor._wandb().verdict == "good"
-    assert "very-secret" not in str(doctor._wandb())
+    assert doctor._wandb() == Finding("W&B", "good", "a key is set: runs are sent online")
 
 
-def test_a_key_in_netrc_counts(monkeypatch, tmp_path):
-    file = tmp_path / "netrc"
+@pytest.mark.usefixtures("no_key")
+def test_a_key_in_netrc_counts(tmp_path):
+    file = tmp_path / ".netrc"
     file.write_text("machine api.wandb.ai login user password very-secret\n")
     file.chmod(0o600)
-    monkeypatch.setenv("NETRC", str(file))
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    assert doctor._wandb() == Finding("W&B", "good", "a key is set")
+    assert doctor._wandb() == Finding("W&B", "good", "a key is set: runs are sent online")
+
+
+@pytest.mark.usefixtures("no_key")
+def test_the_mode_wins_over_the_key(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert doctor._wandb().verdict == "note"
+    monkeypatch.setenv("WANDB_API_KEY", "very-secret")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert doctor._wandb() == Finding("W&B", "good", "WANDB_MODE is offline, which wins over any key")
+
+
+@pytest.mark.parametrize(
+    "problem", [ImportError("no libcuda.so.1\nand more"), RuntimeError(), OSError(2, "x"), DataError("no Ray")]
+)
+def test_what_it_diagnoses_does_not_end_it(quiet, monkeypatch, problem):
+    def fail(*_: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(doctor, "_accelerator", fail)
+    monkeypatch.setattr("jetscale.data.cluster.cluster", fail)
+    found = {finding.subject: finding for finding in doctor.examine(quiet, quick=False)}
+    for subject in ("accelerator", "Ray"):
+        assert found[subject].verdict == "broken"
+        assert found[subject].found and "\n" not in found[subject].found
+        assert found[subject].cure
+
+
+def test_a_library_that_cannot_be_loaded_is_a_finding(quiet, monkeypatch):
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    monkeypatch.setitem(sys.modules, "deepspeed.accelerator", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    found = {finding.subject: finding for finding in doctor.examine(quiet, quick=False)}
+    assert [found[subject].verdict for subject in ("accelerator", "Ray")] == ["broken", "broken"]
 
 
 def test_everything_is_looked_at(quiet):
