@@ -27,3 +27,19 @@ def test_ci_takes_the_command_from_the_readme(root):
     done = subprocess.run(["bash", ".ci/run", "--show"], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() in one_liners((root / "README.md").read_text())
     assert "pytest" in done.stdout
+
+
+def test_what_is_linked_to_exists(root):
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", (root / "README.md").read_text())
+    local = [target for target in targets if "://" not in target]
+    assert local, "README has no link at all"
+    assert [target for target in local if not (root / target).exists()] == []
+
+
+def test_python_in_the_readme_compiles_and_names_what_there_is(root):
+    blocks = re.findall(r"^```python\n(.*?)^```", (root / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 3
+    for block in blocks:
+        imports = [line for line in block.splitlines() if line.startswith(("import ", "from "))]
+        exec("\n".join(imports), {})  # noqa: S102
+        compile(block, "README.md", "exec")
