@@ -29,7 +29,9 @@ ENOUGH_MEMORY = 4 * GIB
 ENOUGH_DISK = 2 * GIB
 ENOUGH_SHM = GIB // 2
 INSTALL = "pip install -c cluster/constraints.txt . in the clone, for the tested set"
-RAY_CURE = "stop other clusters (ray stop), free /dev/shm and the disk, and read the newest logs of Ray's session folder"
+RAY_CURE = (
+    "stop other clusters (ray stop), free /dev/shm and the disk, and read the newest logs of Ray's session folder"
+)
 
 
 class Finding(NamedTuple):

@@ -43,3 +43,9 @@ def test_python_in_the_readme_compiles_and_names_what_there_is(root):
         imports = [line for line in block.splitlines() if line.startswith(("import ", "from "))]
         exec("\n".join(imports), {})  # noqa: S102
         compile(block, "README.md", "exec")
+
+
+def test_what_is_to_be_installed_is_the_clone(root):
+    commands = re.findall(r"pip install [^`\n]+", (root / "README.md").read_text())
+    assert len(commands) >= 4
+    assert [one for one in commands if "jetscale[" in one or "-c cluster/constraints.txt" not in one] == []
