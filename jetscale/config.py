@@ -40,9 +40,9 @@ class Config(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e9 as a string; physicists mean a number. It keeps the last of two equal keys; here they are refused."""
+    """YAML 1.1 reads 1e9 as a string, physicists mean a number; and of two equal keys it keeps the last."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
@@ -54,6 +54,10 @@ class _Loader(yaml.SafeLoader):
 
 class _TwiceError(Exception):
     """A mapping has a key twice; the arguments are the key and the second one's line."""
+
+
+class Dotted(dict[str, Any]):
+    """The mapping that the dots of `--set a.b.c=1` stand for: it reaches into what is there."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -116,30 +120,39 @@ def parse_set(assignment: str) -> Values:
         raise ConfigError(f"{assignment!r} is not KEY=VALUE", where="--set", cure="write --set optimiser.rate=0.001")
     nested = parse_yaml(value, f"--set {key}")
     for part in reversed(key.strip().split(".")):
-        nested = {part: nested}
+        nested = Dotted({part: nested})
     assert isinstance(nested, dict)
     return nested
 
 
-def merge(layers: Sequence[tuple[str, Values]], whole: Sequence[str] = ()) -> tuple[Values, dict[str, str]]:
-    """Later layers win, key by key; paths in `whole` are replaced as one value.
+def merge(
+    layers: Sequence[tuple[str, Values]], whole: Sequence[str] = (), named: Sequence[str] = ()
+) -> tuple[Values, dict[str, str]]:
+    """Later layers win, key by key, but for two kinds of paths.
+
+    A mapping at a path in `whole` always replaces the old one: `horizon.steps=9` leaves nothing of `{epochs: 3}`. At a
+    path in `named`, whose keys are the user's own names, a mapping replaces the old one as well (a job's YAML, `--set
+    samples={...}`), unless it came from a dotted `--set` that goes deeper (`samples.qcd.weight=0.1`): that one merges.
 
     Returns the values and, for every dotted leaf, the name of the layer that set it.
     """
     merged: Values = {}
     why: dict[str, str] = {}
     for name, values in layers:
-        merged = _merge_into(merged, values, name, "", frozenset(whole), why)
+        merged = _merge_into(merged, values, name, "", (frozenset(whole), frozenset(named)), why)
     return merged, why
 
 
-def _merge_into(old: Values, new: Values, name: str, path: str, whole: frozenset[str], why: dict[str, str]) -> Values:
+def _merge_into(
+    old: Values, new: Values, name: str, path: str, replaced: tuple[frozenset[str], frozenset[str]], why: dict[str, str]
+) -> Values:
     merged = dict(old)
+    whole, named = replaced
     for key, value in new.items():
         here = f"{path}{key}"
         both = isinstance(value, dict) and isinstance(old.get(key), dict)
-        if both and here not in whole:
-            merged[key] = _merge_into(old[key], value, name, f"{here}.", whole, why)
+        if both and here not in whole and (here not in named or isinstance(value, Dotted)):
+            merged[key] = _merge_into(old[key], value, name, f"{here}.", replaced, why)
             continue
         for leaf in [leaf for leaf in why if leaf == here or leaf.startswith(f"{here}.")]:
             del why[leaf]
@@ -172,8 +185,8 @@ def difference(old: Config, new: Config) -> list[str]:
     ]
 
 
-def build(kind: type[C], values: object, where: str) -> C:
-    """Validate values, and say in the user's words what is wrong with them.
+def build(kind: type[C], values: object, where: str, under: str = "") -> C:
+    """Validate values, and say in the user's words what is wrong with them; `under` is the key that they stand under.
 
     Raises:
         ConfigError: an unknown key, a value of the wrong type or outside its range.
@@ -181,13 +194,13 @@ def build(kind: type[C], values: object, where: str) -> C:
     try:
         return kind.model_validate(values)
     except ValidationError as problem:
-        raise _explain(kind, problem, where) from None
+        raise _explain(kind, problem, where, under) from None
 
 
-def _explain(kind: type[BaseModel], problem: ValidationError, where: str) -> ConfigError:
+def _explain(kind: type[BaseModel], problem: ValidationError, where: str, under: str) -> ConfigError:
     first = problem.errors()[0]
     path = [str(part) for part in first["loc"]]
-    key = ".".join(path) or kind.__name__
+    key = ".".join([under, *path] if under else path)
     if first["type"] == "extra_forbidden":
         owner = _owner(kind, path[:-1])
         cure = nearest(path[-1], owner.model_fields) if owner else "remove it"
@@ -195,9 +208,11 @@ def _explain(kind: type[BaseModel], problem: ValidationError, where: str) -> Con
     if first["type"] == "missing":
         return ConfigError(f"{key!r} is missing", where=where, cure=f"add {key}: ...")
     message = first["msg"].removeprefix("Value error, ")
-    if not path:
+    if not key:
         return ConfigError(message, where=where, cure="change one of its keys")
-    return ConfigError(f"{key} = {first['input']!r}: {message}", where=where, cure=f"change {key}")
+    given = first["input"]
+    named = key if isinstance(given, dict | BaseModel) else f"{key} = {given!r}"
+    return ConfigError(f"{named}: {message}", where=where, cure=f"change {key}")
 
 
 def _owner(kind: type[BaseModel], path: Sequence[str]) -> type[BaseModel] | None:

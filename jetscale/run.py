@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
-from jetscale.config import Config, Values, build, digest, merge, parse_set, read_yaml
+from jetscale.config import Config, Values, build, digest, leaves, merge, parse_set, read_yaml
 from jetscale.errors import ConfigError, nearest
 from jetscale.events import SHIPPED
 from jetscale.stream import Stream
 from jetscale.task import Task, find
 
-WHOLE = ("horizon", "stream.samples", "stream.select")
+WHOLE, NAMED = ("horizon",), ("stream.samples", "stream.select")  # how layers merge: see jetscale.config.merge
 
 
 class Horizon(Config):
@@ -56,14 +56,22 @@ class Scale(Config):
     launch: Literal["ray", "here"] = Field("ray", description="under Ray Train, or in this process (one worker)")
     shape: str = Field("laptop", description="a file in cluster/shapes/: what one worker is given")
 
-    @model_validator(mode="after")
-    def _workers_divide_lanes(self) -> Self:
-        if self.lanes % self.workers:
-            fit = [n for n in range(1, self.lanes + 1) if self.lanes % n == 0]
-            raise ValueError(f"{self.workers} workers do not divide {self.lanes} lanes: use one of {fit} workers")
-        if self.launch == "here" and self.workers > 1:
-            raise ValueError(f"launch: here has one worker, not {self.workers}: use launch: ray")
-        return self
+    @field_validator("workers")
+    @classmethod
+    def _workers_divide_lanes(cls, workers: int, before: ValidationInfo) -> int:
+        lanes = before.data.get("lanes", workers)
+        if lanes % workers:
+            fit = [n for n in range(1, lanes + 1) if lanes % n == 0]
+            raise ValueError(f"{workers} workers do not divide {lanes} lanes: use one of {fit} workers")
+        return workers
+
+    @field_validator("launch")
+    @classmethod
+    def _here_is_one_worker(cls, launch: str, before: ValidationInfo) -> str:
+        workers = before.data.get("workers", 1)
+        if launch == "here" and workers > 1:
+            raise ValueError(f"has one worker, not {workers}: use launch: ray")
+        return launch
 
 
 class Track(Config):
@@ -93,18 +101,7 @@ class Run(Config):
     @model_validator(mode="before")
     @classmethod
     def _task_of_the_system(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("system"), str):
-            kind = find(values["system"]).task
-            task = values.get("task", {})
-            return {**values, "task": task if isinstance(task, Task) else build(kind, task, "task")}
-        return values
-
-    @field_validator("start")
-    @classmethod
-    def _start_is_a_run(cls, start: str | None) -> str | None:
-        if start is not None and not (Path(start) / "run.yaml").is_file():
-            raise ValueError("is not the folder of a run: it has no run.yaml")
-        return start
+        return _with_task(values, cls.__name__) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _engine_can(self) -> Self:
@@ -145,22 +142,51 @@ def load(job: Path, sets: Sequence[str] = ()) -> Resolved:
         ConfigError: an unknown key or system, a value that cannot be, a file that is not a train job.
     """
     values = read_yaml(job)
-    if set(values) != {"train"} or not isinstance(values["train"], dict):
+    if set(values) != {"train"}:
         raise ConfigError(f"its top key is {', '.join(map(repr, values)) or 'absent'}, not 'train'", where=str(job),
                           cure="put the job under the one key train:")  # fmt: skip
+    if not isinstance(values["train"], dict):
+        raise ConfigError(f"'train' holds {_said(values['train'])}, not keys with values", where=str(job),
+                          cure="indent the job under train:, at least system: and stream:")  # fmt: skip
     return resolve(values["train"], [(str(job.name), values["train"]), *((f"--set {s}", parse_set(s)) for s in sets)],
                    str(job))  # fmt: skip
 
 
 def resolve(job: Values, layers: Sequence[tuple[str, Values]], where: str) -> Resolved:
-    """Put the layers of a job over its system's recipe."""
-    system = next((values["system"] for _, values in reversed(layers) if "system" in values), None)
+    """Put the layers of a job over its system's recipe.
+
+    Raises:
+        ConfigError: an unknown key or system, a value that cannot be, a start that is not the folder of a run.
+    """
+    layer, system = next(
+        ((name, values["system"]) for name, values in reversed(layers) if "system" in values), ("", None)
+    )
     if not isinstance(system, str):
-        raise ConfigError("'system' is missing", where=where, cure="add system: assigner (jetscale systems lists them)")
+        what = f"{layer}: system is {_said(system)}, not a name or a path" if layer else "'system' is missing"
+        raise ConfigError(what, where=where, cure="add system: assigner (jetscale systems lists them)")
     recipe = find(system).recipe()
-    values, why = merge([(f"recipe of {system}", recipe), *layers], WHOLE)
-    run = build(Run, _absolute(values), where)
+    values, why = merge([(f"recipe of {system}", recipe), *layers], WHOLE, NAMED)
+    run = _build(_absolute(values), where)
+    # Here alone: a run that was made must still be readable when the folder that it started from has moved.
+    if run.start is not None and not (Path(run.start) / "run.yaml").is_file():
+        raise ConfigError(f"start = {run.start!r}: is not the folder of a run: it has no run.yaml", where=where,
+                          cure="change start")  # fmt: skip
     return Resolved(run, _defaults_named(run, why))
+
+
+def _said(value: object) -> str:
+    return "nothing" if value is None else repr(value)
+
+
+def _build(values: Values, where: str) -> Run:
+    return build(Run, _with_task(values, where), where)
+
+
+def _with_task(values: Values, where: str) -> Values:
+    """The same values with the task built by its system, whose class knows which keys it may have."""
+    if not isinstance(values.get("system"), str) or isinstance(values.get("task"), Task):
+        return values
+    return {**values, "task": build(find(values["system"]).task, values.get("task", {}), where, under="task")}
 
 
 def _absolute(values: Values) -> Values:
@@ -183,8 +209,6 @@ def _absolute(values: Values) -> Values:
 
 
 def _defaults_named(run: Run, why: dict[str, str]) -> dict[str, str]:
-    from jetscale.config import leaves
-
     return {leaf: why.get(leaf, "default") for leaf in leaves(run.values())}
 
 
@@ -199,4 +223,4 @@ def read(folder: Path) -> Run:
         near = [path.parent.name for path in folder.parent.glob("*/run.yaml")] if folder.parent.is_dir() else []
         raise ConfigError("is not the folder of a run: it has no run.yaml", where=str(folder),
                           cure=nearest(folder.name, near))  # fmt: skip
-    return build(Run, read_yaml(file), str(file))
+    return _build(read_yaml(file), str(file))

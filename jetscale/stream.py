@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from jetscale.config import Config
 from jetscale.errors import nearest
@@ -68,11 +68,13 @@ class Stream(Config):
             raise ValueError("every sample has weight 0: nothing would be learned")
         return samples
 
-    @model_validator(mode="after")
-    def _epoch_of_is_a_sample(self) -> Self:
-        if self.epoch_of is not None and self.epoch_of not in self.samples:
-            raise ValueError(f"no sample of this name; {nearest(self.epoch_of, self.samples)}")
-        return self
+    @field_validator("epoch_of")
+    @classmethod
+    def _epoch_of_is_a_sample(cls, epoch_of: str | None, before: ValidationInfo) -> str | None:
+        samples = before.data.get("samples", {epoch_of})
+        if epoch_of is not None and epoch_of not in samples:
+            raise ValueError(f"no sample of this name; {nearest(epoch_of, samples)}")
+        return epoch_of
 
     def open(self) -> dict[str, Events]:
         """Every sample, opened."""

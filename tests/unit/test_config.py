@@ -1,11 +1,11 @@
 """Settings: layered with a memory, strict about keys, YAML both ways."""
 
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from jetscale.config import Config, build, difference, digest, leaves, merge, parse_set, parse_yaml, read_yaml
 from jetscale.errors import ConfigError
@@ -111,6 +111,30 @@ def test_a_whole_is_replaced_not_mixed():
     assert why == {"horizon.steps": "job"}
 
 
+SAMPLES = ("job", {"samples": {"qcd": {"events": "q", "weight": 1}, "signal": {"events": "s"}}})
+
+
+def test_a_dotted_set_reaches_into_what_the_user_has_named():
+    change = parse_set("samples.qcd.weight=0.1")
+    values, why = merge([SAMPLES, ("--set", change)], named=["samples"])
+    assert values == {"samples": {"qcd": {"events": "q", "weight": 0.1}, "signal": {"events": "s"}}}
+    assert {leaf for leaf, layer in why.items() if layer == "--set"} == {"samples.qcd.weight"}
+    added, _ = merge([SAMPLES, ("--set", parse_set("samples.more.events=m"))], named=["samples"])
+    assert list(added["samples"]) == ["qcd", "signal", "more"]
+
+
+@pytest.mark.parametrize("change", [parse_set("samples={new: {events: n}}"), {"samples": {"new": {"events": "n"}}}])
+def test_a_mapping_of_names_replaces_the_old_one(change):
+    values, why = merge([SAMPLES, ("later", change)], named=["samples"])
+    assert values == {"samples": {"new": {"events": "n"}}}
+    assert why == {"samples.new.events": "later"}
+
+
+def test_a_dotted_set_replaces_a_whole():
+    values, _ = merge([("job", {"horizon": {"epochs": 12}}), ("--set", parse_set("horizon.steps=100"))], ["horizon"])
+    assert values == {"horizon": {"steps": 100}}
+
+
 def test_a_number_takes_the_place_of_a_tree_and_back():
     values, why = merge([("one", {"a": {"b": 1, "c": 2}}), ("two", {"a": 3}), ("three", {"a": {"d": 4}})])
     assert values == {"a": {"d": 4}}
@@ -174,6 +198,37 @@ def test_an_unknown_key_names_the_nearest():
 def test_a_wrong_value_is_named_with_its_key(values, words):
     with pytest.raises(ConfigError) as problem:
         build(Job, values, "job.yaml")
+    assert words in problem.value.what
+
+
+class Pair(Config):
+    low: int = 0
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        return self
+
+
+class Pairs(Config):
+    pair: Pair = Pair()
+
+
+def test_a_rule_between_keys_names_the_block_and_does_not_show_it_all():
+    with pytest.raises(ConfigError) as problem:
+        build(Pairs, {"pair": {"low": 3}}, "job.yaml")
+    assert (problem.value.what, problem.value.cure) == ("pair: low is above high", "change pair")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({"hiden": 3}, "unknown key 'net.hiden'"), ({"hidden": 0}, "net.hidden = 0"), (3, "net = 3")],
+)
+def test_keys_are_named_with_what_they_stand_under(values, words):
+    with pytest.raises(ConfigError) as problem:
+        build(Net, values, "job.yaml", under="net")
     assert words in problem.value.what
 
 
