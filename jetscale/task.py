@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import traceback
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from jetscale.config import Config, Values
+from jetscale.config import Config, Values, digest
 from jetscale.errors import ConfigError, nearest
 from jetscale.keyed import mix, uniform
 from jetscale.schema import Schema
@@ -162,14 +163,32 @@ def _from_folder(name: str) -> ModuleType:
 
 
 def _from_file(path: Path) -> ModuleType:
-    # The name holds the content's path, so that workers which load the file again pickle to the same class.
-    name = f"jetscale_user_{path.stem}"
-    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(path.resolve()):
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if not path.is_file() or spec is None or spec.loader is None:
+    path = path.resolve()
+    if not path.is_file():
         raise ConfigError("no such file", where=str(path), cure="give the path of a system's Python file")
+    # Path and content make the name: other processes give the same class the same name, so that it can be pickled;
+    # files of one stem stay apart, and a file that was edited is loaded anew.
+    name = f"jetscale_user_{digest([str(path), path.read_bytes().hex()])}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # the path ends in .py
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as problem:
+        del sys.modules[name]
+        raise ConfigError(
+            f"cannot be loaded: {_cause(problem, path)}", where=str(path), cure="mend the file"
+        ) from problem
     return module
+
+
+def _cause(problem: Exception, path: Path) -> str:
+    """The error and the last line of the file that it passed through."""
+    lines = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if frame.filename == str(path)]
+    if isinstance(problem, SyntaxError) and problem.filename == str(path):
+        lines.append(problem.lineno)
+    said = problem.msg if isinstance(problem, SyntaxError) else str(problem)
+    return f"{f'line {lines[-1]}: ' if lines else ''}{type(problem).__name__}: {said}"

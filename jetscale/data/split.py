@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from jetscale.errors import ConfigError
 from jetscale.keyed import mix, uniform
 from jetscale.stream import PARTS, Split
 
@@ -18,9 +19,17 @@ def part_of(event_id_B: np.ndarray, split: Split) -> np.ndarray:
 
 
 def selected(table: pa.Table, select: dict[str, tuple[float | None, float | None]]) -> np.ndarray:
-    """Rows whose columns lie in their [low, high) ranges, (B,) bool."""
+    """Rows whose columns lie in their [low, high) ranges, (B,) bool.
+
+    Raises:
+        ConfigError: a column that holds a list per event.
+    """
     keep_B = np.ones(table.num_rows, dtype=bool)
     for name, (low, high) in select.items():
+        if pa.types.is_nested(table[name].type):
+            single = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+            raise ConfigError(f"{name!r} holds a list per event, not one number", where="stream.select",
+                              cure=f"select on one of {', '.join(single)}, ...")  # fmt: skip
         values_B = table[name].to_numpy()
         if low is not None:
             keep_B &= values_B >= low

@@ -1,10 +1,17 @@
 """A job becomes a run: what is wrong is named by its file and its key, and a --set changes what it names, no more."""
 
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 
+from jetscale.data.split import selected
 from jetscale.errors import ConfigError
 from jetscale.run import load, read, resolve
+from jetscale.task import find
 
 JOB = {
     "system": "assigner",
@@ -119,3 +126,73 @@ def test_a_run_that_is_read_names_its_file_and_key(job, tmp_path):
     with pytest.raises(ConfigError, match=r"unknown key 'task\.widht'") as caught:
         read(tmp_path)
     assert caught.value.where == str(tmp_path / "run.yaml")
+
+
+# ---- selection
+
+
+def test_a_selection_is_on_one_number_per_event():
+    table = pa.table({"true_mass": [1.0, 2.0, 3.0], "jet_pt": [[1.0], [], [2.0, 3.0]]})
+    assert np.array_equal(selected(table, {"true_mass": (2, 3)}), [False, True, False])
+    with pytest.raises(ConfigError, match="'jet_pt' holds a list per event") as caught:
+        selected(table, {"jet_pt": (1.0, None)})
+    assert caught.value.where == "stream.select" and "true_mass" in caught.value.cure
+
+
+# ---- a user's own system
+
+SYSTEM = '''"""{doc}"""
+
+from jetscale.task import Task
+
+
+class Mine(Task):
+    """The {doc} of them."""
+
+
+def recipe():
+    return {{"system": "mine"}}
+'''
+
+
+def system(folder: Path, doc: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    file = folder / "mine.py"
+    file.write_text(SYSTEM.format(doc=doc))
+    return file
+
+
+def loaded() -> set[str]:
+    return {name for name in sys.modules if name.startswith("jetscale_user")}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = 1\ndef f(:\n", "line 2: SyntaxError: "),
+        ("import os\n\nimport no_such_module_at_all\n", "line 3: ModuleNotFoundError: No module named"),
+        ("def f():\n    return 1 / 0\n\nf()\n", "line 2: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_system_that_cannot_be_loaded_is_named_with_its_line_and_leaves_nothing(tmp_path, text, words):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    before = loaded()
+    for _ in range(2):
+        with pytest.raises(ConfigError) as caught:
+            find(str(file))
+        assert words in caught.value.what and caught.value.where == str(file) and caught.value.cure
+    assert loaded() == before
+
+
+def test_systems_of_one_stem_stay_apart_and_an_edited_one_is_loaded_anew(tmp_path):
+    one, two = system(tmp_path / "one", "first"), system(tmp_path / "two", "second")
+    first, second = find(str(one)), find(str(two))
+    assert (first.doc, second.doc) == ("first", "second")
+    assert first.task is not second.task and find(str(one)).task is first.task
+    for kind in (first.task, second.task):
+        assert sys.modules[kind.__module__].Mine is kind
+    same, _ = system(tmp_path / "one", "first"), system(tmp_path / "three", "first")
+    assert find(str(same)).task is first.task is not find(str(tmp_path / "three" / "mine.py")).task
+    system(tmp_path / "one", "edited")
+    assert find(str(one)).doc == "edited"
