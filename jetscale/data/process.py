@@ -67,7 +67,9 @@ class GenerateJob(Config):
     process: Name
     mass: Positive | None = None  # of the pair-produced parents
     neutralino_mass: Positive | None = None  # in cascades
-    quarks: tuple[Quark, ...] | None = None  # of the R-parity breaking decay, other than the process's own
+    quarks: Annotated[tuple[Quark, ...], Field(min_length=1)] | None = (
+        None  # of the R-parity breaking decay, other than the process's own
+    )
     pthat_min: Positive | None = None  # qcd: the smallest pt of the hard 2 -> 2 scattering
     bias_power: Annotated[float, Field(ge=0)] | None = None  # qcd: choose events like (pthat / pthat_min) ** power
     events: Count

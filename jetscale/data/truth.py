@@ -14,6 +14,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from jetscale.config import Config
 from jetscale.errors import GenerateError
@@ -31,10 +32,10 @@ PARTICLE, PARTON_GHOST, QUARK_GHOST = 0, 1, 2
 class Jets(Config):
     """How jets are found, and which of them are kept."""
 
-    radius: float = 0.4  # of anti-kT
-    min_pt: float = 30.0  # GeV
-    max_eta: float = 2.8
-    keep: int = 12  # leading jets
+    radius: float = Field(0.4, gt=0)  # of anti-kT
+    min_pt: float = Field(30.0, ge=0)  # GeV
+    max_eta: float = Field(2.8, gt=0)
+    keep: int = Field(12, ge=1)  # leading jets
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,11 @@ def here(monkeypatch):
         ({"select": {"pt": 20}}, "select asks for jets that jets: does not keep"),
         ({"events": 0}, "events = 0"),
         ({"name": "a/b"}, "name = 'a/b'"),
+        ({"quarks": []}, "quarks = []"),
+        ({"jets": {"radius": 0}}, "jets.radius = 0"),
+        ({"jets": {"min_pt": -1}}, "jets.min_pt = -1"),
+        ({"jets": {"max_eta": 0}}, "jets.max_eta = 0"),
+        ({"jets": {"keep": 0}}, "jets.keep = 0"),
     ],
 )
 def test_what_cannot_be_is_said_with_the_file(tmp_path, values, words):
