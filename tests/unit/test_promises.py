@@ -1,5 +1,7 @@
 """What every system promises, asked of every file of `systems/`."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,9 @@ from jetscale.data.batch import batch
 from jetscale.run import resolve
 from jetscale.schema import check
 from jetscale.task import At, find, names
+
+YEAR = r"\b(19[5-9]|20[0-4])\d\b"
+SOURCE = r"""[A-Z]\w+,\s+["“][^"”]{10,}["”]|arXiv:\d{4}\.\d{4,5}|doi\.org/10\."""  # Author, "Title"; arXiv; DOI
 
 
 def test_there_are_systems() -> None:
@@ -35,7 +40,21 @@ def test_the_recipe_is_complete(name: str) -> None:
 @pytest.mark.parametrize("name", names())
 def test_the_source_is_named(name: str) -> None:
     doc = find(name).doc
-    assert "20" in doc and len(doc) > 100, "say which talk or paper this system comes from"
+    assert re.search(YEAR, doc), "say of which year the talk or paper is that this system comes from"
+    assert re.search(SOURCE, doc), "name its authors and title, its arXiv number or its DOI"
+
+
+@pytest.mark.parametrize(
+    ("doc", "found"),
+    [
+        ('Ann Author, Bo Coauthor, "A network for jets", 2024.', (True, True)),
+        ("See arXiv:1611.01144, of 2016.", (True, True)),
+        ("Trained on 20 quarks with 4096 hidden units, twice.", (False, False)),
+        ("As everyone has known since 2019.", (True, False)),
+    ],
+)
+def test_a_source_is_told_from_none(doc: str, found: tuple[bool, bool]) -> None:
+    assert (bool(re.search(YEAR, doc)), bool(re.search(SOURCE, doc))) == found
 
 
 @pytest.mark.parametrize("name", names())
