@@ -97,6 +97,13 @@ def write_data(out: Path, values: Mapping[str, object]) -> None:
 
 
 def read_data(out: Path) -> dict[str, Any]:
-    """What the run was made of: name, samples."""
-    values: dict[str, Any] = json.loads((out / "data.json").read_text())
+    """What the run was made of: its name, its samples, all that its weights have been trained on.
+
+    Raises:
+        TrainError: not the folder of a run.
+    """
+    file = out / "data.json"
+    if not file.is_file():
+        raise TrainError("is not the folder of a run: it has no data.json", where=str(out), cure="correct the path")
+    values: dict[str, Any] = json.loads(file.read_text())
     return values
