@@ -292,7 +292,8 @@ def _tables(run: str, samples: Sequence[Events]) -> list[Events]:
 
 
 def _is_own(run: str, sample: Events) -> bool:
-    return sample.manifest.made_by.get("scored_by") == run
+    made_by = sample.manifest.made_by
+    return made_by.get("scored_by") == run and not made_by.get("untrained")
 
 
 def _origin(sample: Events) -> tuple[str, str]:
