@@ -148,12 +148,12 @@ def load(job: Path, sets: Sequence[str] = ()) -> Resolved:
     if not isinstance(values["train"], dict):
         raise ConfigError(f"'train' holds {_said(values['train'])}, not keys with values", where=str(job),
                           cure="indent the job under train:, at least system: and stream:")  # fmt: skip
-    return resolve(values["train"], [(str(job.name), values["train"]), *((f"--set {s}", parse_set(s)) for s in sets)],
-                   str(job))  # fmt: skip
+    said = ((f"--set {one}", parse_set(one)) for one in sets)
+    return resolve([(job.name, values["train"]), *said], str(job))
 
 
-def resolve(job: Values, layers: Sequence[tuple[str, Values]], where: str) -> Resolved:
-    """Put the layers of a job over its system's recipe.
+def resolve(layers: Sequence[tuple[str, Values]], where: str) -> Resolved:
+    """Put the layers of a job, the strongest last, over its system's recipe.
 
     Raises:
         ConfigError: an unknown key or system, a value that cannot be, a start that is not the folder of a run.

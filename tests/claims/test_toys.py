@@ -19,7 +19,7 @@ def test_it_learns_its_own_toy(name: str, tmp_path: Path) -> None:
     values = {"system": name, "stream": {"samples": {"toy": {"events": str(tmp_path / "toy")}}},
               "horizon": {"epochs": 4}, "scale": {"engine": "torch", "launch": "here"},
               "track": {"wandb": False, "validate_every": 4}}  # fmt: skip
-    out = train(resolve(values, [("test", values)], "test").run, tmp_path / "run")
+    out = train(resolve([("test", values)], "test").run, tmp_path / "run")
     before, after = (line["metrics"] for line in lines(out, "validation"))
     for term in (key for key in before if key.startswith("loss_")):
         assert after[term] < 0.8 * before[term]

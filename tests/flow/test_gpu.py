@@ -20,7 +20,7 @@ def _losses(folder: Path, name: str, **more: object) -> list[float]:
     values = {"system": "assigner", "task": {"readout": "jets"}, "horizon": {"steps": 40},
               "stream": {"samples": {"toy": {"events": str(folder / "toy")}}},
               "track": {"wandb": False, "log_every": 1}, **more}  # fmt: skip
-    out = train(resolve(values, [("test", values)], "test").run, folder / name)
+    out = train(resolve([("test", values)], "test").run, folder / name)
     return [line["loss"]["label"] for line in lines(out, "step")]
 
 

@@ -40,7 +40,7 @@ def _run(samples: Path, scale: Values, task: Values | None = None) -> Run:
               "optimiser": {"rate": 1e-3},
               "scale": {"events_per_step": 120, "events_per_micro_batch": 30, **scale},
               "track": {"wandb": False, "log_every": 1}}  # fmt: skip
-    return resolve(values, [("test", values)], "test").run
+    return resolve([("test", values)], "test").run
 
 
 def _losses(folder: Path) -> list[float]:

@@ -44,7 +44,7 @@ def _run(folder: Path, samples: Values, **more: object) -> Run:
               "split": {"train": 1, "validation": 0, "test": 0}, "chunk_rows": 120}  # fmt: skip
     scale = {"events_per_step": 96, "events_per_micro_batch": 40, "launch": "here", "engine": "torch"}
     values = {"system": "assigner", "stream": stream, "scale": scale, "horizon": {"epochs": 2}, **more}
-    return resolve(values, [("test", values)], "test").run
+    return resolve([("test", values)], "test").run
 
 
 def _feed(run: Run, rank: int = 0, world: int = 1) -> Feed:

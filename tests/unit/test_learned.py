@@ -35,7 +35,7 @@ def _all(samples: list[Events], folder: Path, seed: int) -> tuple[list[Scored], 
     values = {"system": "assigner", "task": {"readout": "jets"}, "stream": stream, "horizon": {"epochs": 8},
               "seed": seed, "scale": {"engine": "torch", "launch": "here", "events_per_step": 128},
               "track": {"wandb": False, "validate_every": 8}}  # fmt: skip
-    run = train(resolve(values, [("test", values)], "test").run, folder / "run")
+    run = train(resolve([("test", values)], "test").run, folder / "run")
     trained = _scored(run, samples, folder / "scored")
     report(trained, folder / "report", command="test", wall={"training": 1.0})
     return trained, _scored(run, samples, folder / "untrained", untrained=True)

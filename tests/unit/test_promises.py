@@ -31,7 +31,7 @@ def test_defaults_build_and_go_through_yaml(name: str) -> None:
 def test_the_recipe_is_complete(name: str) -> None:
     recipe = find(name).recipe()
     job = {"system": name, "stream": {"samples": {"toy": {"events": "toy"}}}}
-    resolved = resolve(job, [("job", job)], name)
+    resolved = resolve([("job", job)], name)
     assert resolved.run.system == recipe["system"] == name
     assert resolved.why["horizon.epochs"] == f"recipe of {name}"
     assert resolved.why["seed"] == "default"

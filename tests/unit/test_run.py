@@ -116,7 +116,7 @@ def test_a_start_must_be_a_run_when_a_job_is_resolved_and_may_move_afterwards(jo
     first.rename(tmp_path / "moved")
     assert read(second) == run
     with pytest.raises(ConfigError, match="is not the folder of a run"):
-        resolve(run.values(), [("again", run.values())], "again")
+        resolve([("again", run.values())], "again")
 
 
 def test_a_run_that_is_read_names_its_file_and_key(job, tmp_path):

@@ -41,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         values = {"system": "assigner", "task": {"width": 16, "layers": 2, "readout": "jets"},
                   "stream": {"samples": {"toy": {"events": str(folder / "toy")}}}, "horizon": {"steps": 12},
                   "scale": {"engine": "torch", "launch": "here"}, "track": {"log_every": 3}}  # fmt: skip
-        return train(resolve(values, [("test", values)], "test").run, folder / "run")
+        return train(resolve([("test", values)], "test").run, folder / "run")
 
 
 def test_without_a_key_the_run_is_offline_whole_and_closed(run: Path) -> None:

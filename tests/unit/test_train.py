@@ -36,7 +36,7 @@ def _run(toy: Path, task: Values | None = None, **more: object) -> Run:
               "stream": {"samples": {"toy": {"events": str(toy)}}}, "horizon": {"epochs": 3},
               "scale": {"engine": "torch", "launch": "here", "events_per_step": 64},
               "track": {"wandb": False, "log_every": 1}, **more}  # fmt: skip
-    return resolve(values, [("test", values)], "test").run
+    return resolve([("test", values)], "test").run
 
 
 @pytest.fixture(scope="module")
