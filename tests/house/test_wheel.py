@@ -95,8 +95,9 @@ def test_the_readmes_ten_lines_give_masses(root, installed, quickstart):
     import awkward as ak
 
     place, _ = quickstart
-    jets = {name: [[900.0, 300.0, 200.0, 100.0], []] for name in ("jet_pt", "jet_eta", "jet_phi", "jet_mass")}
-    ak.to_parquet(ak.Array({**jets, "jet_eta": [[0.1, 0.2, -1.0, 0.4], []]}), place / "my_jets.parquet")
+    jets = {"jet_pt": [[900.0, 300.0, 200.0, 100.0], []], "jet_eta": [[0.1, 0.2, -1.0, 0.4], []],
+            "jet_phi": [[0.0, 3.0, -2.0, 1.0], []], "jet_mass": [[90.0, 30.0, 20.0, 10.0], []]}  # fmt: skip
+    ak.to_parquet(ak.Array(jets), place / "my_jets.parquet")
     block = next(block for block in python_blocks(root) if "my_jets.parquet" in block)
     printed = run(installed, place, sys.executable, "-c", block)
     assert "'reco_mass': 0.0" in printed and printed.count("reco_confidence") == 2
