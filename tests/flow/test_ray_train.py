@@ -13,7 +13,7 @@ from jetscale.data.plan import Plan
 from jetscale.data.source import Bytes, PyarrowBytes, RayBytes
 from jetscale.errors import JetscaleError
 from jetscale.events import Events
-from jetscale.run import Run, resolve
+from jetscale.run import Run, read, resolve
 from jetscale.systems.assigner import Assigner
 from jetscale.train.launch import prepare, train
 from jetscale.train.track import lines
@@ -65,9 +65,7 @@ def trained(samples: Path, tmp_path_factory: pytest.TempPathFactory, ray_here: N
 def test_the_losses_do_not_depend_on_the_stack_or_the_workers(trained: dict[str, Path], other: str) -> None:
     losses, reference = _losses(trained[other]), _losses(trained["here"])
     assert len(losses) == STEPS
-    print(other, max(abs(a / b - 1) for a, b in zip(losses, reference, strict=True)))
     assert losses == pytest.approx(reference, rel=1e-4)
-    assert np.mean(reference[-5:]) < 0.9 * np.mean(reference[:5]), "and something is learned"
 
 
 def test_ray_data_changes_no_bit(trained: dict[str, Path]) -> None:
@@ -80,7 +78,9 @@ def test_the_weights_are_the_same_too(trained: dict[str, Path]) -> None:
     first, second = (
         load_file(next(trained[name].glob("checkpoints/*/weights.safetensors"))) for name in ("one", "two")
     )
+    start = read(trained["one"]).task.build(1).state_dict()
     for name, tensor in first.items():
+        assert not np.allclose(tensor, start[name], atol=2e-3), f"{name} was not trained"
         assert np.allclose(tensor, second[name], atol=2e-4), name
 
 
