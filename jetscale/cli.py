@@ -134,10 +134,11 @@ def train(job: Job, out: Out, sets: Sets = None) -> None:
         launch.train(run, out)
     else:
         with terminal.stage("opening and counting samples"):
-            Plan(run, launch.prepare(run, run.stream.open()).chunks)
+            counted = launch.prepare(run, run.stream.open())
+            Plan(run, counted.chunks)
         log, ray = terminal.logs_to(out / LOG), _ray(terminal, given if run.scale.launch == "ray" else None)
         with log, ray, terminal.stage(f"training {run.system}", follow=out / "log.jsonl"):
-            launch.train(run, out)
+            launch.train(run, out, counted)
     said = "already trained:" if trained else "the run is"
     terminal.say(f"{said} {out}; next: jetscale report {out} --events SAMPLE... --out REPORT")
 

@@ -112,7 +112,7 @@ def verdict(results: Results, run: str) -> str:
     a, b = (f"{100 * mean.values[method]['f10']:.1f} %" for method in (run, CLASSICAL))
     first = (f"{where}{run} is {_word(sharper, 'sharper than', 'less sharp than', 'not measurably sharper than')} the "
              f"minimum mass asymmetry: {a} of the events lie within 10 % of the true mass against {b} "
-             f"({_points(sharper)} percentage points).")  # fmt: skip
+             f"({_points(sharper)} percentage points{_signal_by_signal(results, run)}).")  # fmt: skip
     if not results.of_kind("background"):
         return f"{first} Without background events, sculpting is not judged."
     less = mean.difference(run, CLASSICAL, "mass_auc")
@@ -120,6 +120,16 @@ def verdict(results: Results, run: str) -> str:
     word = _word(less, "sculpts the background less", "sculpts the background more",
                  "sculpts the background neither measurably less nor more")  # fmt: skip
     return f"{first} It {word}: mass AUC {a} against {b} ({less.value:+.3f} ± {less.error:.3f})."
+
+
+def _signal_by_signal(results: Results, run: str) -> str:
+    """In how many signals the run is sharper: a mean over several may be the doing of one."""
+    differences = [boot.difference(run, CLASSICAL, "f10") for boot in results.by_signal.values()]
+    if len(differences) < 2:
+        return ""
+    words = [_word(difference, "sharper", "less sharp", "undecided") for difference in differences]
+    counted = ", ".join(f"{word} in {words.count(word)}" for word in ("sharper", "less sharp", "undecided"))
+    return f"; one by one: {counted}"
 
 
 def _word(difference: Estimate, more: str, less: str, undecided: str) -> str:

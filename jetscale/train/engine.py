@@ -198,11 +198,6 @@ def _set_rate(optimiser: Any, rate: float) -> None:
         group["lr"] = rate
 
 
-def parameters(net: nn.Module) -> int:
-    """How many numbers are trained."""
-    return sum(parameter.numel() for parameter in net.parameters() if parameter.requires_grad)
-
-
 def load_weights(net: nn.Module, weights: Mapping[str, Tensor], where: str) -> None:
     """Put saved weights into a network.
 

@@ -36,18 +36,17 @@ class Counted(NamedTuple):
     fingerprints: dict[str, str]
 
 
-def train(run: Run, out: Path) -> Path:
+def train(run: Run, out: Path, counted: Counted | None = None) -> Path:
     """Train a run in a folder: `run.yaml`, `data.json`, `log.jsonl` and `checkpoints/` are written there.
 
-    A folder that holds the same run finished is left as it is.
+    A folder that holds the same run finished is left as it is. `counted` is what `prepare` has found, if it was asked.
 
     Raises:
         DataError: a sample that is missing or not what its manifest says.
         TrainError: a folder of another run, or a training that failed.
     """
     shape(run.scale.shape)
-    samples = run.stream.open()
-    counted = prepare(run, samples)
+    counted = counted or prepare(run, run.stream.open())
     Plan(run, counted.chunks)  # refuses here what would otherwise be refused on every worker
     name = run.name(counted.fingerprints, checkpoint.read_data(Path(run.start))["run"] if run.start else None)
     if finished(run, name, out):

@@ -231,6 +231,14 @@ def test_the_verdict_is_honest(tmp_path, wrong, word):
     assert "sculpting is not judged" in results.verdict(found, "net")
 
 
+def test_a_mean_that_one_signal_makes_is_taken_apart(tmp_path):
+    good = scored(tmp_path / "good", "good", signal(1, 300, 1000.0), 1000.0, wrong=0.02)
+    bad = without_masses(scored(tmp_path / "s", "bad", signal(2, 300, 1400.0), 1400.0), tmp_path / "bad")
+    found = compared([Scored("net", good), Scored("net", bad)])
+    assert "one by one: sharper in 1, less sharp in 1, undecided in 0" in results.verdict(found, "net")
+    assert "one by one" not in results.verdict(compared([Scored("net", good)]), "net")
+
+
 def without_masses(events: Events, directory: Path) -> Events:
     """The same scores with every reconstructed mass far off."""
     table = events.read()
