@@ -55,6 +55,7 @@ class Scale(Config):
     source: Literal["auto", "ray", "pyarrow"] = "auto"
     launch: Literal["ray", "here"] = Field("ray", description="under Ray Train, or in this process (one worker)")
     shape: str = Field("laptop", description="a file in cluster/shapes/: what one worker is given")
+    restarts: int = Field(3, ge=0, description="how often to go on from the newest checkpoint when workers are lost")
 
     @field_validator("workers")
     @classmethod
@@ -78,9 +79,25 @@ class Track(Config):
     """Where the training can be watched, beside the JSON-lines log that is always written."""
 
     wandb: bool = True
+    tensorboard: bool = Field(False, description="also write TensorBoard's event files to the run's folder")
     project: str = "jetscale"
     log_every: int = Field(10, gt=0, description="steps between two lines of the log")
     validate_every: float = Field(1.0, gt=0, description="epochs between two passes over the validation part")
+
+
+class Keep(Config):
+    """Which checkpoints are written and stay; nothing here changes the result."""
+
+    every: float = Field(1.0, gt=0, description="epochs between two checkpoints")
+    last: int = Field(2, gt=0, description="newest checkpoints that stay, beside the best one")
+
+
+class Best(Config):
+    """The network that a run ends with: the best one by a figure of validation, instead of the last one."""
+
+    metric: str = Field(description="a figure of validation: f10, mass_auc, loss_label, ...")
+    better: Literal["high", "low"]
+    patience: int | None = Field(None, gt=0, description="stop after so many validations without a better one")
 
 
 class Run(Config):
@@ -94,6 +111,8 @@ class Run(Config):
     precision: Literal["fp32", "bf16"] = "fp32"
     scale: Scale = Scale()
     track: Track = Track()
+    keep: Keep = Keep()
+    best: Best | None = None
     start: str | None = Field(None, description="folder of a trained run whose weights this one starts from")
     freeze: tuple[str, ...] = Field((), description="parameters that stay: prefixes of their names")
     seed: int = Field(1, ge=0)
@@ -113,8 +132,8 @@ class Run(Config):
         """The digest that names the work: equal digests, equal work.
 
         `fingerprints` are the samples' (`Events.fingerprint`), `start` is the name of the run that this one starts
-        from: the content counts, not where it lies. How the work is spread over workers, tracked and logged does not
-        count.
+        from: the content counts, not where it lies. How the work is spread over workers, tracked, logged and kept does
+        not count.
         """
         values = {**self.values(), "start": start}
         if self.system.endswith(".py"):
@@ -123,7 +142,8 @@ class Run(Config):
             name: {**source, "events": fingerprints[name]} for name, source in values["stream"]["samples"].items()
         }
         scale = values.pop("scale")
-        values.pop("track")
+        for told in ("track", "keep"):
+            values.pop(told)
         values["lanes"], values["events_per_step"] = scale["lanes"], scale["events_per_step"]
         return digest(values)
 

@@ -36,3 +36,8 @@ class World:
         things: list[Any] = [None] * self.size
         dist.all_gather_object(things, thing)
         return things
+
+    def wait(self) -> None:
+        """Until every worker is here."""
+        if self.size > 1:
+            dist.barrier()
