@@ -7,7 +7,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -198,11 +199,12 @@ def build(kind: type[C], values: object, where: str, under: str = "") -> C:
 
 
 def _explain(kind: type[BaseModel], problem: ValidationError, where: str, under: str) -> ConfigError:
-    first = problem.errors()[0]
-    path = [str(part) for part in first["loc"]]
+    errors = problem.errors()
+    # A misspelt key says more than the one that is missing because of it.
+    first = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
+    path, owner = _walk(kind, [str(part) for part in first["loc"]])
     key = ".".join([under, *path] if under else path)
     if first["type"] == "extra_forbidden":
-        owner = _owner(kind, path[:-1])
         cure = nearest(path[-1], owner.model_fields) if owner else "remove it"
         return ConfigError(f"unknown key {key!r}", where=where, cure=cure)
     if first["type"] == "missing":
@@ -215,11 +217,30 @@ def _explain(kind: type[BaseModel], problem: ValidationError, where: str, under:
     return ConfigError(f"{named}: {message}", where=where, cure=f"change {key}")
 
 
-def _owner(kind: type[BaseModel], path: Sequence[str]) -> type[BaseModel] | None:
-    """The model class at a path of field names, where that is plain to see."""
+def _walk(kind: type[BaseModel], path: Sequence[str]) -> tuple[list[str], type[BaseModel] | None]:
+    """A path as the user writes it, and the class that its last key stands in, where that is plain to see.
+
+    Where a value may be of several classes, pydantic puts the name of the chosen one into the path.
+    """
+    written: list[str] = []
+    owner, inside = None, {kind.__name__: kind}
     for part in path:
-        field = kind.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
-            return None
-        kind = field.annotation
-    return kind
+        if len(inside) > 1 and part in inside:
+            inside = {part: inside[part]}
+            continue
+        written.append(part)
+        owner = next(iter(inside.values())) if len(inside) == 1 else None
+        field = owner.model_fields.get(part) if owner else None
+        inside = _classes(field.annotation) if field else {}
+    return written, owner
+
+
+def _classes(annotation: object) -> dict[str, type[BaseModel]]:
+    """The classes of settings that a value of this type may have."""
+    if isinstance(annotation, type):
+        return {annotation.__name__: annotation} if issubclass(annotation, BaseModel) else {}
+    if get_origin(annotation) is Annotated:
+        return _classes(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return {name: kind for choice in get_args(annotation) for name, kind in _classes(choice).items()}
+    return {}

@@ -14,7 +14,8 @@ from jetscale.events import SHIPPED
 from jetscale.stream import Stream
 from jetscale.task import Task, find
 
-WHOLE, NAMED = ("horizon",), ("stream.samples", "stream.select")  # how layers merge: see jetscale.config.merge
+# How layers merge: see jetscale.config.merge.
+WHOLE, NAMED = ("horizon",), ("stream.samples", "stream.select", "stream.split")
 
 
 class Horizon(Config):

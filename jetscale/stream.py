@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from jetscale.config import Config
 from jetscale.errors import nearest
@@ -40,6 +41,39 @@ class Split(Config):
         return self
 
 
+class Folds(Config):
+    """As many parts as folds, by a hash of the event id: fold `test` is tested on, the next one validates.
+
+    Runs with `test` 0 to k - 1 together test on every event, each by a network that has not seen it.
+    """
+
+    folds: int = Field(ge=3)
+    test: int = Field(ge=0)
+    seed: int = 0
+
+    @property
+    def validation(self) -> int:
+        return (self.test + 1) % self.folds
+
+    @model_validator(mode="after")
+    def _test_is_a_fold(self) -> Self:
+        if self.test >= self.folds:
+            raise ValueError(f"test is {self.test}, and the folds are 0 to {self.folds - 1}")
+        return self
+
+
+def split_of(values: Mapping[str, Any]) -> Split | Folds:
+    """The split that plain values mean."""
+    return Folds(**values) if "folds" in values else Split(**values)
+
+
+def _kind_of_split(split: object) -> str:
+    return "Folds" if isinstance(split, Folds) or (isinstance(split, Mapping) and "folds" in split) else "Split"
+
+
+Division = Annotated[Annotated[Split, Tag("Split")] | Annotated[Folds, Tag("Folds")], Discriminator(_kind_of_split)]
+
+
 class Stream(Config):
     """Samples, their mixture, the selection and the split.
 
@@ -51,7 +85,7 @@ class Stream(Config):
     samples: dict[str, Source] = Field(min_length=1)
     epoch_of: str | None = None
     select: dict[str, tuple[float | None, float | None]] = {}
-    split: Split = Split()
+    split: Division = Split()
     chunk_rows: int = Field(5000, gt=0, description="rows read and shuffled together, in whole row groups")
     negative_weights: Literal["error", "abs", "keep"] = "error"
 

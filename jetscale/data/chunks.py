@@ -15,7 +15,7 @@ from jetscale.data.split import counts, part_of, selected
 from jetscale.errors import DataError, nearest
 from jetscale.events import Events, Shard
 from jetscale.schema import Schema
-from jetscale.stream import PARTS, Part, Source, Split, Stream
+from jetscale.stream import PARTS, Division, Part, Source, Stream
 
 
 class Reader(Config):
@@ -24,7 +24,7 @@ class Reader(Config):
     directory: str
     columns: tuple[str, ...]
     select: dict[str, tuple[float | None, float | None]]
-    split: Split
+    split: Division
     part: Part
     seed: int
 

@@ -8,13 +8,16 @@ import torch
 
 from jetscale.errors import ConfigError
 from jetscale.keyed import mix, uniform
-from jetscale.stream import PARTS, Split
+from jetscale.stream import PARTS, Folds, Split
 
 
-def part_of(event_id_B: np.ndarray, split: Split) -> np.ndarray:
+def part_of(event_id_B: np.ndarray, split: Split | Folds) -> np.ndarray:
     """0 train, 1 validation, 2 test, (B,) int8."""
     key_B = mix(mix(torch.from_numpy(np.array(event_id_B))) + split.seed)
     share_B = uniform(key_B).numpy()
+    if isinstance(split, Folds):
+        fold_B = (share_B * split.folds).astype(np.int64)
+        return np.select([fold_B == split.test, fold_B == split.validation], [2, 1]).astype(np.int8)
     return np.searchsorted([split.train, split.train + split.validation], share_B, side="right").astype(np.int8)
 
 
@@ -38,6 +41,6 @@ def selected(table: pa.Table, select: dict[str, tuple[float | None, float | None
     return keep_B
 
 
-def counts(event_id_B: np.ndarray, keep_B: np.ndarray, split: Split) -> list[int]:
+def counts(event_id_B: np.ndarray, keep_B: np.ndarray, split: Split | Folds) -> list[int]:
     """Selected rows of each part."""
     return [int(n) for n in np.bincount(part_of(event_id_B, split)[keep_B], minlength=len(PARTS))]

@@ -16,7 +16,7 @@ from jetscale.errors import DataError
 from jetscale.events import MANIFEST, Events, Manifest, Shard, write_manifest, write_shard
 from jetscale.run import Run
 from jetscale.schema import Column, Schema
-from jetscale.stream import Split
+from jetscale.stream import Folds, Split, split_of
 from jetscale.task import At
 from jetscale.train import checkpoint
 
@@ -44,7 +44,7 @@ def score(run_dir: Path, events: Events, out: Path, *, untrained: bool = False) 
     check_columns(events, run.task.columns.names)
     old = events.manifest.made_by.get("added", [])
     raw = events.schema.only([name for name in events.schema.names if name not in old])
-    splits = [Split(**one["split"]) for one in data["trained_on"] if sample in one["samples"]]
+    splits = [split_of(one["split"]) for one in data["trained_on"] if sample in one["samples"]]
     schema = raw.plus(*run.task.outputs.columns, SPLIT)
     shards = [
         write_shard(_score(run, net, events.read(raw.names, shard), schema, splits), out / shard.file, schema)
@@ -54,7 +54,7 @@ def score(run_dir: Path, events: Events, out: Path, *, untrained: bool = False) 
     return Events.open(out)
 
 
-def _score(run: Run, net: nn.Module, table: pa.Table, schema: Schema, splits: list[Split]) -> pa.Table:
+def _score(run: Run, net: nn.Module, table: pa.Table, schema: Schema, splits: list[Split | Folds]) -> pa.Table:
     parts = [_score_rows(run, net, table.slice(start, ROWS)) for start in range(0, table.num_rows, ROWS)]
     scores = pa.concat_tables(parts) if parts else run.task.outputs.arrow.empty_table()
     id_B = table["event_id"].to_numpy()
