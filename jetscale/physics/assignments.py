@@ -21,6 +21,7 @@ from jetscale.physics.groupings import reconstruct
 IMPOSSIBLE = -1e4
 KERNEL = 0.10  # of ln mass: how near is near
 ASYMMETRY = 10.0  # prior exp(-10 a) on |m1 - m2| / (m1 + m2): the two parents weigh the same
+LIGHT = 1.0  # GeV: groups that weigh less together are alike
 NEARLY = 0.97  # of the best utility: among these the most probable candidate is taken
 
 
@@ -49,26 +50,27 @@ def least_risk(log_p_BJK: Tensor, p4_BJ4: Tensor, mask_BJ: Tensor, leading: int 
     groups. Of the `keep` most probable candidates the masses are compared. Padded jets belong to none.
     """
     log_p_BJK = torch.where(mask_BJ[..., None], log_p_BJK, log_p_BJK.new_tensor([0.0, IMPOSSIBLE, IMPOSSIBLE]))
-    leading = min(leading, mask_BJ.shape[1])
-    score_BC, swapped_BC = _scores(log_p_BJK[:, :leading], p4_BJ4[:, :leading])
+    # Not min(): a traced number of jets would make it a symbol even where only one value is possible.
+    leading = leading if leading <= mask_BJ.shape[1] else mask_BJ.shape[1]
+    score_BC, swapped_BC = _scores(log_p_BJK[:, :leading], p4_BJ4[:, :leading], leading)
     score_BT, top_BT = score_BC.topk(min(keep, score_BC.shape[1]), dim=1)
     whole_BTJ = _complete(candidates(leading).to(top_BT.device)[top_BT], swapped_BC.gather(1, top_BT), log_p_BJK)
-    mass_BT = reconstruct(p4_BJ4[:, None].expand(-1, top_BT.shape[1], -1, -1).flatten(0, 1),
-                          whole_BTJ.flatten(0, 1)).mass_B.view_as(score_BT)  # fmt: skip
+    mass_BT = reconstruct(p4_BJ4[:, None], whole_BTJ).mass_B
     utility_BT = _utility(score_BT.softmax(1), mass_BT)
     best_B1 = utility_BT.amax(1, keepdim=True)
     chosen_B = score_BT.masked_fill(utility_BT < NEARLY * best_B1, -torch.inf).argmax(1)
-    rows = torch.arange(len(chosen_B), device=chosen_B.device)
-    return Choice(whole_BTJ[rows, chosen_B], best_B1.squeeze(1))
+    chosen_B1J = chosen_B[:, None, None].expand(-1, 1, whole_BTJ.shape[2])
+    return Choice(whole_BTJ.gather(1, chosen_B1J).squeeze(1), best_B1.squeeze(1))
 
 
-def _scores(log_p_BJK: Tensor, p4_BJ4: Tensor) -> tuple[Tensor, Tensor]:
+def _scores(log_p_BJK: Tensor, p4_BJ4: Tensor, jets: int) -> tuple[Tensor, Tensor]:
     """Log posterior (B, C) up to a constant, over both namings of the groups, and where the second is likelier."""
-    one_hot_CJK = _one_hot(log_p_BJK.shape[1], log_p_BJK.dtype).to(log_p_BJK.device)
+    one_hot_CJK = _one_hot(jets, log_p_BJK.dtype).to(log_p_BJK.device)
     named_BC = log_p_BJK.flatten(1) @ one_hot_CJK.flatten(1).T
     swapped_BC = log_p_BJK.flatten(1) @ one_hot_CJK[..., [0, 2, 1]].flatten(1).T
     mass_1_BC, mass_2_BC = (_masses(p4_BJ4, one_hot_CJK[..., group]) for group in (1, 2))
-    asymmetry_BC = (mass_1_BC - mass_2_BC).abs() / (mass_1_BC + mass_2_BC).clamp_min(1e-6)
+    # Of two groups of a massless jet each, rounding alone would decide which is heavier.
+    asymmetry_BC = (mass_1_BC - mass_2_BC).abs() / (mass_1_BC + mass_2_BC).clamp_min(LIGHT)
     return torch.logaddexp(named_BC, swapped_BC) - ASYMMETRY * asymmetry_BC, swapped_BC > named_BC
 
 

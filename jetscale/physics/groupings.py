@@ -18,6 +18,7 @@ from jetscale.physics import kinematics
 
 # Events per piece of work: 119 splits of 8192 events are 62 MB of four-vectors in double precision.
 PIECE = 8192
+RESOLVED = 1e-3  # GeV: lighter groups of hard jets are massless up to rounding, in double precision
 
 
 class Groups(NamedTuple):
@@ -32,7 +33,7 @@ class Groups(NamedTuple):
 def reconstruct(p4_BJ4: Tensor, assigned_BJ: Tensor) -> Groups:
     """Masses of the two groups, their mean and their asymmetry, each (B); an empty group has mass 0.
 
-    The asymmetry is 0 where both masses are. Computed in the precision of `p4_BJ4` (GeV).
+    The asymmetry is 0 where both masses are, up to rounding. Computed in the precision of `p4_BJ4` (GeV).
     """
     return _groups(*(_mass_of(p4_BJ4, assigned_BJ == group) for group in (1, 2)))
 
@@ -133,5 +134,5 @@ def _mass_of(p4_BJ4: Tensor, member_BJ: Tensor) -> Tensor:
 
 def _groups(mass_1: Tensor, mass_2: Tensor) -> Groups:
     total = mass_1 + mass_2
-    asymmetry = torch.where(total > 0, (mass_1 - mass_2).abs() / total.clamp_min(1e-12), 0.0)
+    asymmetry = torch.where(total > RESOLVED, (mass_1 - mass_2).abs() / total.clamp_min(RESOLVED), 0.0)
     return Groups(mass_1, mass_2, 0.5 * total, asymmetry)

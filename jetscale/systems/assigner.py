@@ -98,8 +98,9 @@ class Assigner(Task):
         """The groups of jets, without noise, and the masses that follow."""
         mask_BJ = self._mask(batch)
         log_p_BJK = net(*self._jets(batch), mask_BJ).log_softmax(-1)
-        choice = self._choice(log_p_BJK, self._p4(batch), mask_BJ)
-        groups = reconstruct(self._p4(batch, torch.float64), choice.assigned_BJ)
+        p4_BJ4 = self._p4(batch, torch.float64)
+        choice = self._choice(log_p_BJK, p4_BJ4, mask_BJ)
+        groups = reconstruct(p4_BJ4, choice.assigned_BJ)
         return {
             "jet_assigned": choice.assigned_BJ,
             "jet_none_probability": torch.where(mask_BJ, log_p_BJK[..., 0].exp(), 1.0),
