@@ -22,6 +22,7 @@ from jetscale.errors import TrainError
 from jetscale.events import write_text
 from jetscale.run import Run, read
 from jetscale.task import At
+from jetscale.train import exported
 from jetscale.train.engine import load_weights
 
 COMPLETE = "COMPLETE"
@@ -87,7 +88,7 @@ def starting_net(run: Run) -> nn.Module:
 
 def start_from(net: nn.Module, out: Path) -> None:
     """Put the weights of a trained run into a network."""
-    file = newest(out) / "weights.safetensors"
+    file = out / exported.MODEL if exported.is_exported(out) else newest(out) / "weights.safetensors"
     load_weights(net, load_file(file), str(file))
 
 
@@ -102,6 +103,8 @@ def read_data(out: Path) -> dict[str, Any]:
     Raises:
         TrainError: not the folder of a run.
     """
+    if exported.is_exported(out):
+        return exported.read_data(out)
     file = out / "data.json"
     if not file.is_file():
         raise TrainError("is not the folder of a run: it has no data.json", where=str(out), cure="correct the path")
