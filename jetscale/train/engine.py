@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, final
 
 import torch
@@ -13,9 +13,18 @@ from torch import Tensor, nn
 
 from jetscale.data.feed import Step
 from jetscale.errors import TrainError
+from jetscale.keyed import mix
 from jetscale.run import Optimiser, Run
 from jetscale.train.loss import shares, weight_sums
 from jetscale.train.world import World
+
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+MASTER = "master"
+
+
+class NotFiniteError(TrainError):
+    """A loss that is not finite."""
 
 
 class Engine(ABC):
@@ -31,12 +40,14 @@ class Engine(ABC):
         """One update from all micro-batches; the mean of every loss term over the whole step.
 
         Raises:
-            TrainError: a loss that is not finite; the weights are then those of the step before.
+            NotFiniteError: a loss that is not finite; the weights are then those of the step before.
         """
+        seeds = [_seed(self.run.seed, step.at.step, int(batch.lane_B[0])) for batch in step.micro]
         micro = [batch.to(self.world.device) for batch in step.micro]
         sums = weight_sums(self.run.task, micro, self.world)
         totals = torch.zeros(len(sums), dtype=torch.float64, device=self.world.device)
-        for batch in micro:
+        for seed, batch in zip(seeds, micro, strict=True):
+            torch.manual_seed(seed)
             terms = shares(self.run.task, self.net, batch, sums)
             self._backward(torch.stack(list(terms.values())).sum())
             totals += torch.stack([term.detach().double() for term in terms.values()])
@@ -44,8 +55,8 @@ class Engine(ABC):
             self.dropped[term] = self.dropped.get(term, 0) + int(not weight)
         means = dict(zip(sums, self.world.sum(totals).tolist(), strict=True))
         if not all(math.isfinite(value) for value in means.values()):
-            raise TrainError(f"the loss of step {step.at.step} is not finite: {means}", where=self.run.system,
-                             cure="lower optimiser.rate, set optimiser.clip, or look for odd events")  # fmt: skip
+            raise NotFiniteError(f"the loss of step {step.at.step} is not finite: {means}", where=self.run.system,
+                                 cure="lower optimiser.rate, set optimiser.clip, or look for odd events")  # fmt: skip
         self._update(rate_at(self.run.optimiser, step.at.fraction))
         return means
 
@@ -60,6 +71,18 @@ class Engine(ABC):
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
         """Parameters and buffers, whole, on the CPU. Collective: every worker must call it."""
+
+    @abstractmethod
+    def memory(self) -> Iterator[tuple[str, Tensor]]:
+        """What the optimiser remembers of each parameter, whole, float32, on the CPU: (`exp_avg/NAME`, tensor).
+
+        Collective: every worker must go through all of it. The names and shapes do not depend on the engine, its stage
+        or the number of workers, so that any of them can go on from what another has saved.
+        """
+
+    @abstractmethod
+    def remember(self, memory: Mapping[str, Tensor], steps: int) -> None:
+        """Go on with what an optimiser remembered after so many steps; the weights are already in the network."""
 
 
 @final
@@ -90,6 +113,14 @@ class TorchEngine(Engine):
         """Parameters and buffers."""
         return {name: tensor.detach().cpu().clone() for name, tensor in self.net.state_dict().items()}
 
+    def memory(self) -> Iterator[tuple[str, Tensor]]:
+        """Both moments of every trained parameter; the same on every worker."""
+        return _memory_of(self.optimiser, self.net)
+
+    def remember(self, memory: Mapping[str, Tensor], steps: int) -> None:
+        """Both moments of every trained parameter."""
+        _remind(self.optimiser, self.net, memory, steps)
+
 
 @final
 class DeepSpeedEngine(Engine):
@@ -103,6 +134,8 @@ class DeepSpeedEngine(Engine):
             model=net, optimizer=adamw(net, run.optimiser), config=deepspeed_settings(run), dist_init_required=False
         )
         self.net = self.deepspeed
+        if run.scale.stage:
+            self._begin_memory()
 
     def _backward(self, share: Tensor) -> None:
         # DeepSpeed averages over the workers, our share belongs in a sum.
@@ -121,6 +154,95 @@ class DeepSpeedEngine(Engine):
         with deepspeed.zero.GatheredParameters(parameters, enabled=self.run.scale.stage == 3):
             state = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
         return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+    def memory(self) -> Iterator[tuple[str, Tensor]]:
+        """Both moments of every trained parameter, and its float32 master where training is in bf16."""
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        module: nn.Module = self.deepspeed.module
+        if self.run.scale.stage == 0:
+            yield from _memory_of(self.optimiser, module)
+            return
+        for name, parameter in _trained(module):
+            for moment in MOMENTS:
+                yield f"{moment}/{name}", safe_get_full_optimizer_state(parameter, moment).detach().cpu().clone()
+            if self.run.precision == "bf16":
+                yield f"{MASTER}/{name}", safe_get_full_fp32_param(parameter).detach().cpu().clone()
+
+    def remember(self, memory: Mapping[str, Tensor], steps: int) -> None:
+        """Both moments and the masters: every worker takes the parts that it holds."""
+        module: nn.Module = self.deepspeed.module
+        if self.run.scale.stage == 0:
+            _remind(self.optimiser, module, memory, steps)
+            return
+        for state in self.optimiser.optimizer.state.values():
+            state["step"].fill_(steps)
+        put = _put_sharded if self.run.scale.stage == 3 else _put_partitioned
+        for name, parameter in _trained(module):
+            for moment in MOMENTS:
+                put(parameter, memory[f"{moment}/{name}"].to(self.world.device), moment, self.world)
+            if self.run.precision == "bf16":
+                put(parameter, memory[f"{MASTER}/{name}"].to(self.world.device), None, self.world)
+
+    def _begin_memory(self) -> None:
+        """Make the moments that the first update would make, so that there is something to read and to fill.
+
+        DeepSpeed 0.19 ties parameters to their moments within the first group's first update, when the other groups
+        have none yet, and never again: with several groups nobody could get at them.
+        """
+        zero, sharded = self.optimiser, self.run.scale.stage == 3
+        for flat in zero.fp32_partitioned_groups_flat if sharded else zero.single_partition_of_fp32_groups:
+            empty = {moment: torch.zeros_like(flat) for moment in MOMENTS}
+            zero.optimizer.state[flat] = {"step": torch.tensor(0.0), **empty}
+        if not sharded:
+            zero._lazy_init_hp_params_optimizer_state()
+
+
+def _trained(net: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
+
+
+def _memory_of(optimiser: torch.optim.Optimizer, net: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """A plain optimiser's moments; a parameter that no loss has touched has none."""
+    for name, parameter in _trained(net):
+        for moment in MOMENTS if parameter in optimiser.state else ():
+            yield f"{moment}/{name}", optimiser.state[parameter][moment].detach().cpu().clone()
+
+
+def _remind(optimiser: torch.optim.Optimizer, net: nn.Module, memory: Mapping[str, Tensor], steps: int) -> None:
+    for name, parameter in _trained(net):
+        if f"{MOMENTS[0]}/{name}" in memory:
+            moments = {moment: memory[f"{moment}/{name}"].to(parameter.device, copy=True) for moment in MOMENTS}
+            optimiser.state[parameter] = {"step": torch.tensor(float(steps)), **moments}
+
+
+def _put_partitioned(parameter: nn.Parameter, whole: Tensor, moment: str | None, _: World) -> None:
+    """ZeRO 1 and 2: this worker holds a stretch of the flattened parameters."""
+    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+    if moment:
+        safe_set_full_optimizer_state(parameter, whole, moment)
+    else:
+        safe_set_full_fp32_param(parameter, whole)
+
+
+def _put_sharded(parameter: nn.Parameter, whole: Tensor, moment: str | None, world: World) -> None:
+    """ZeRO 3: this worker holds an equal part of every parameter, filled up with zeros at the end."""
+    from deepspeed.utils import (
+        safe_get_local_fp32_param,
+        safe_get_local_optimizer_state,
+        safe_set_local_fp32_param,
+        safe_set_local_optimizer_state,
+    )
+
+    have = safe_get_local_optimizer_state(parameter, moment) if moment else safe_get_local_fp32_param(parameter)
+    filled = torch.zeros(have.numel() * world.size, device=whole.device)
+    filled[: whole.numel()] = whole.flatten()
+    part = filled[world.rank * have.numel() :][: have.numel()]
+    if moment:
+        safe_set_local_optimizer_state(parameter, part, moment)
+    else:
+        safe_set_local_fp32_param(parameter, part)
 
 
 def deepspeed_settings(run: Run) -> dict[str, Any]:
@@ -146,7 +268,6 @@ def start(run: Run, net: nn.Module, world: World) -> Engine:
     """The engine that the run asks for, around a network."""
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(not name.startswith(run.freeze) if run.freeze else True)
-    torch.manual_seed(run.seed * 65_537 + world.rank)  # dropout: the only thing that depends on the worker
     if run.scale.engine == "torch":
         return TorchEngine(run, net, world)
     return DeepSpeedEngine(run, net, world)
@@ -191,6 +312,12 @@ def rate_at(optimiser: Optimiser, fraction: float) -> float:
         low = 0.04 if optimiser.schedule == "one_cycle" else 0.0
         return optimiser.rate * (low + (1 - low) * (fraction / rise))
     return optimiser.rate * 0.5 * (1 + math.cos(math.pi * (fraction - rise) / (1 - rise)))
+
+
+def _seed(seed: int, step: int, lane: int) -> int:
+    """What torch's own generator starts a micro-batch from: dropout needs no memory of the steps before."""
+    key = mix(mix(mix(torch.tensor([seed])) + step) + lane)
+    return int(key.item()) & 0x7FFF_FFFF_FFFF
 
 
 def _set_rate(optimiser: Any, rate: float) -> None:
