@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -140,19 +140,45 @@ class Events:
         names = list(columns if columns is not None else self.schema.names)
         return pa.concat_tables([self._read_shard(one, names) for one in shards])
 
+    def pieces(self, columns: Sequence[str], shard: Shard, rows: int = ROW_GROUP) -> Iterator[pa.Table]:
+        """A shard in tables of at most so many rows, so that no more of it is in memory; of an empty one, one of none.
+
+        Raises:
+            DataError: as `read`.
+        """
+        file, names, seen = self.path / shard.file, list(columns), 0
+        self._check_names(file, names)
+        try:
+            with pq.ParquetFile(file) as parquet:
+                for piece in parquet.iter_batches(rows, columns=names):
+                    seen += piece.num_rows
+                    yield pa.Table.from_batches([piece]).select(names)
+        except (OSError, pa.ArrowException) as problem:
+            raise DataError(f"cannot be read: {problem}", where=str(file), cure="make the shard anew") from None
+        _check_rows(file, seen, shard)
+        if not seen:
+            yield self.schema.only(names).arrow.empty_table()
+
     def _read_shard(self, shard: Shard, names: list[str]) -> pa.Table:
         file = self.path / shard.file
-        for name in names:
-            if name not in self.schema:
-                raise DataError(f"column {name!r} is missing", where=str(file), cure=nearest(name, self.schema.names))
+        self._check_names(file, names)
         try:
             table = pq.read_table(file, columns=names, partitioning=None)
         except (OSError, pa.ArrowException) as problem:
             raise DataError(f"cannot be read: {problem}", where=str(file), cure="make the shard anew") from None
-        if table.num_rows != shard.rows:
-            raise DataError(f"has {table.num_rows} rows, the manifest says {shard.rows}", where=str(file),
-                            cure="the shard was changed after the manifest: make the sample anew")  # fmt: skip
+        _check_rows(file, table.num_rows, shard)
         return table
+
+    def _check_names(self, file: Path, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self.schema:
+                raise DataError(f"column {name!r} is missing", where=str(file), cure=nearest(name, self.schema.names))
+
+
+def _check_rows(file: Path, rows: int, shard: Shard) -> None:
+    if rows != shard.rows:
+        raise DataError(f"has {rows} rows, the manifest says {shard.rows}", where=str(file),
+                        cure="the shard was changed after the manifest: make the sample anew")  # fmt: skip
 
 
 def locate(where: str | Path) -> Path:
@@ -252,23 +278,38 @@ def _absent(column: Column, source: ak.Array, where: str) -> pa.Array:
     return _arrow(like, column, where)
 
 
-def write_shard(table: pa.Table, file: Path, schema: Schema, notes: Mapping[str, str] | None = None) -> Shard:
+def write_shard(table: pa.Table | Iterable[pa.Table], file: Path, schema: Schema,
+                notes: Mapping[str, str] | None = None) -> Shard:  # fmt: skip
     """Check a table and write it as one Parquet file: beside first, then renamed, so that no half of it is ever seen.
 
-    `notes` go into the file's own metadata.
+    A table may come in pieces, at least one; only one is then in memory at a time. `notes` go into the file's own
+    metadata.
     """
-    table = table.select(schema.names).cast(schema.arrow) if table.num_rows else schema.arrow.empty_table()
-    table = table.replace_schema_metadata(dict(notes or {}))
-    check(table, schema, str(file))
+    pieces = [table] if isinstance(table, pa.Table) else table
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.{os.getpid()}.part")
+    arrow = schema.arrow.with_metadata(dict(notes or {}))
     try:
         # Measured momenta hardly repeat: dictionaries of them make a file a third larger.
-        pq.write_table(table, beside, row_group_size=ROW_GROUP, compression="zstd", use_dictionary=False)
+        with pq.ParquetWriter(beside, arrow, compression="zstd", use_dictionary=False) as writer:
+            for piece in _checked(pieces, file, schema):
+                writer.write_table(piece.replace_schema_metadata(arrow.metadata), row_group_size=ROW_GROUP)
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)
     return describe_shard(file)
+
+
+def _checked(pieces: Iterable[pa.Table], file: Path, schema: Schema) -> Iterator[pa.Table]:
+    """The pieces as the schema has them; no event id may stand in two of them."""
+    ids: list[np.ndarray] = []
+    for piece in pieces:
+        table = piece.select(schema.names).cast(schema.arrow) if piece.num_rows else schema.arrow.empty_table()
+        check(table, schema, str(file))
+        ids.append(table["event_id"].to_numpy())
+        yield table
+    if len(ids) > 1 and len(np.unique(np.concatenate(ids))) < sum(map(len, ids)):
+        raise DataError("event_id is not unique", where=str(file), cure="give every event an id of its own")
 
 
 def describe_shard(file: Path) -> Shard:
@@ -281,8 +322,13 @@ def describe_shard(file: Path) -> Shard:
         rows=metadata.num_rows,
         row_groups=tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)),
         sum_weight=float(weights.sum()),
-        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        sha256=_sha256(file),
     )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_manifest(manifest: Manifest, directory: Path) -> None:

@@ -153,16 +153,15 @@ def test_a_folder_is_written_once(tmp_path):
 
 @pytest.mark.parametrize("fails_at", [0, 1])
 def test_a_write_that_fails_leaves_no_half_file_and_no_sample(tmp_path, monkeypatch, fails_at):
-    real, calls = pq.write_table, []
+    real, calls = pq.ParquetWriter.write_table, []
 
-    def full_disk(table, where, **options):
-        calls.append(where)
+    def full_disk(writer, table, **options):
+        calls.append(writer)
         if len(calls) > fails_at:
-            Path(where).write_bytes(b"PAR1 half of it")
             raise OSError("no space left on device")
-        real(table, where, **options)
+        real(writer, table, **options)
 
-    monkeypatch.setattr(pq, "write_table", full_disk)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full_disk)
     with pytest.raises(OSError, match="no space"):
         Events.write(three(), tmp_path, rows_per_shard=1)
     left = sorted(path.name for path in tmp_path.iterdir())

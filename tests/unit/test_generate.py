@@ -349,15 +349,14 @@ def test_a_folder_of_somebody_else_s_events_is_refused(tmp_path, here):
 
 
 def test_a_shard_that_cannot_be_written_is_named_and_the_others_are_kept(tmp_path, here, monkeypatch):
-    real = pq.write_table
+    real = pq.ParquetWriter.write_table
 
-    def full_disk(table, where, **options):
-        if "00000" in str(where):
-            Path(where).write_bytes(b"PAR1 half")
+    def full_disk(writer, table, **options):
+        if "00000" in str(writer.where):
             raise OSError("no space left on device")
-        real(table, where, **options)
+        real(writer, table, **options)
 
-    monkeypatch.setattr(pq, "write_table", full_disk)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full_disk)
     with pytest.raises(GenerateError, match="shard 0: OSError: no space left"):
         list(generate(job_of(**SIGNAL), tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["shard-00001.parquet", "shard-00002.parquet"]
