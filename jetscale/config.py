@@ -193,7 +193,7 @@ def build(kind: type[C], values: object, where: str, under: str = "") -> C:
         ConfigError: an unknown key, a value of the wrong type or outside its range.
     """
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(values, context={"where": where})
     except ValidationError as problem:
         raise _explain(kind, problem, where, under) from None
 

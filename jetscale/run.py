@@ -9,13 +9,15 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from jetscale.config import Config, Values, build, digest, leaves, merge, parse_set, read_yaml
+from jetscale.derive import absolute, content
 from jetscale.errors import ConfigError, nearest
 from jetscale.events import SHIPPED
 from jetscale.stream import Stream
 from jetscale.task import Task, find
 
 # How layers merge: see jetscale.config.merge.
-WHOLE, NAMED = ("horizon",), ("stream.samples", "stream.select", "stream.split")
+WHOLE = ("horizon",)
+NAMED = tuple(f"stream.{key}" for key in ("samples", "select", "split", "rename", "set", "derive"))
 
 
 class Horizon(Config):
@@ -139,6 +141,7 @@ class Run(Config):
         values = {**self.values(), "start": start}
         if self.system.endswith(".py"):
             values["system"] = Path(self.system).read_text()
+        values["stream"]["derive"] = {name: content(column) for name, column in self.stream.derive.items()}
         values["stream"]["samples"] = {
             name: {**source, "events": fingerprints[name]} for name, source in values["stream"]["samples"].items()
         }
@@ -219,14 +222,21 @@ def _absolute(values: Values) -> Values:
         values["system"] = str(Path(values["system"]).expanduser().absolute())
     stream = values.get("stream")
     samples = stream.get("samples") if isinstance(stream, dict) else None
-    if not isinstance(samples, dict):
+    if not isinstance(stream, dict) or not isinstance(samples, dict):
         return values
     found = {}
     for name, source in samples.items():
         events = source.get("events") if isinstance(source, dict) else None
         local = isinstance(events, str) and not events.startswith(SHIPPED) and "://" not in events
         found[name] = {**source, "events": str(Path(str(events)).expanduser().absolute())} if local else source
-    return {**values, "stream": {**values["stream"], "samples": found}}
+    columns = stream.get("derive")
+    if isinstance(columns, dict):
+        stream = {**stream, "derive": {name: _kind_found(column) for name, column in columns.items()}}
+    return {**values, "stream": {**stream, "samples": found}}
+
+
+def _kind_found(column: Any) -> Any:
+    return {**column, "by": absolute(column["by"])} if isinstance(column, dict) and "by" in column else column
 
 
 def _defaults_named(run: Run, why: dict[str, str]) -> dict[str, str]:

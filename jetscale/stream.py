@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import Discriminator, Field, SerializeAsAny, Tag, ValidationInfo, field_validator, model_validator
 
 from jetscale.config import Config
-from jetscale.errors import nearest
+from jetscale.derive import Derived, Range, derived
+from jetscale.errors import ConfigError, nearest
 from jetscale.events import Events
 
 Part = Literal["train", "validation", "test"]
@@ -23,6 +24,8 @@ class Source(Config):
     share: float | None = Field(None, gt=0, le=1, description="its part of the rows of every step")
     weight: float = Field(1.0, ge=0, description="factor on its rows' training weight")
     event_weight: bool = Field(False, description="multiply by the physics weight, scaled to mean 1 in the sample")
+    rename: dict[str, str] = Field({}, description="the sample's name of a column: the name that the task knows")
+    set: dict[str, float] = Field({}, description="columns that are one number for all rows of this sample")
 
 
 class Split(Config):
@@ -74,20 +77,58 @@ def _kind_of_split(split: object) -> str:
 Division = Annotated[Annotated[Split, Tag("Split")] | Annotated[Folds, Tag("Folds")], Discriminator(_kind_of_split)]
 
 
+class Each(Config):
+    """Rows are the members of a collection instead of the events, all of them or the first ones."""
+
+    of: str = Field(description="the collection: jet, ...")
+    first: int | None = Field(None, gt=0)
+
+
+class Buckets(Config):
+    """Rows of like length follow each other: inside a chunk they are sorted by length and dealt in blocks of `rows`.
+
+    The padding of a lane's rows falls, and so does the time of a step where sets are long and few lanes share a
+    micro-batch (lanes are at different blocks, and a micro-batch is padded to its longest set). The cost: rows that
+    are used together are alike in length, so that gradients of single lanes differ more than those of random rows.
+    """
+
+    of: str = Field(description="the collection whose length counts: particle, jet, ...")
+    rows: int = Field(gt=0, description="rows of a block; about events_per_step / lanes")
+
+
 class Stream(Config):
-    """Samples, their mixture, the selection and the split.
+    """Samples, their mixture, how their rows become those of the task, the selection and the split.
 
     `share`: given for every sample or for none; without shares each sample has the share of its rows. `epoch_of` names
-    the sample whose one pass is an epoch (default: the one with most training rows). `select` keeps events whose
-    column lies in [low, high): `{decay_mode: [3, 4]}`, an open end is null.
+    the sample whose one pass is an epoch (default: the one with most training rows).
+
+    The rows of a sample become those of the task in this order: `rename` (old name: new name), `set` (a number for a
+    whole column; it takes the place of one that is there or derived), `derive` (columns made of others, see
+    jetscale.derive), `each` (one row per jet). What a sample says in its own `rename` and `set` wins. `select` keeps
+    rows whose column lies in [low, high): `{decay_mode: [3, 4]}`, an open end is null. `reweight` names a derived
+    column that the training weight is multiplied by.
     """
 
     samples: dict[str, Source] = Field(min_length=1)
     epoch_of: str | None = None
-    select: dict[str, tuple[float | None, float | None]] = {}
+    rename: dict[str, str] = {}
+    set: dict[str, float] = {}
+    derive: dict[str, SerializeAsAny[Derived]] = {}
+    each: Each | None = None
+    select: dict[str, Range] = {}
+    reweight: str | None = None
     split: Division = Split()
     chunk_rows: int = Field(5000, gt=0, description="rows read and shuffled together, in whole row groups")
+    buckets: Buckets | None = None
     negative_weights: Literal["error", "abs", "keep"] = "error"
+
+    @field_validator("derive", mode="before")
+    @classmethod
+    def _of_their_kinds(cls, columns: Any, given: ValidationInfo) -> Any:
+        where = (given.context or {}).get("where", "stream")
+        if not isinstance(columns, dict):
+            return columns
+        return {name: _derived(one, where, f"stream.derive.{name}") for name, one in columns.items()}
 
     @field_validator("samples")
     @classmethod
@@ -110,6 +151,22 @@ class Stream(Config):
             raise ValueError(f"no sample of this name; {nearest(epoch_of, samples)}")
         return epoch_of
 
+    @field_validator("reweight")
+    @classmethod
+    def _reweight_is_derived(cls, reweight: str | None, before: ValidationInfo) -> str | None:
+        columns = before.data.get("derive", {reweight})
+        if reweight is not None and reweight not in columns:
+            raise ValueError(f"no column of this name in stream.derive; {nearest(reweight, columns)}")
+        return reweight
+
     def open(self) -> dict[str, Events]:
         """Every sample, opened."""
         return {name: Events.open(source.events) for name, source in self.samples.items()}
+
+
+def _derived(values: Any, where: str, under: str) -> Derived:
+    if isinstance(values, Derived):
+        return values
+    if not isinstance(values, dict):
+        raise ConfigError(f"{under} is {values!r}, not settings", where=where, cure="write {by: KIND, ...}")
+    return derived(values, where, under)

@@ -7,11 +7,8 @@ B event (row of a batch), J jet, P particle, C feature, K class, H hidden, N nei
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import pkgutil
-import sys
-import traceback
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +20,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from jetscale.config import Config, Values, digest
+from jetscale import userfile
+from jetscale.config import Config, Values
 from jetscale.errors import ConfigError, nearest
 from jetscale.keyed import mix, uniform
 from jetscale.schema import Schema
@@ -144,7 +142,7 @@ def find(name: str) -> System:
     Raises:
         ConfigError: no such system or file, or a file that is not a system.
     """
-    module = _from_file(Path(name)) if name.endswith(".py") else _from_folder(name)
+    module = userfile.load(Path(name)) if name.endswith(".py") else _from_folder(name)
     tasks = [
         kind
         for kind in vars(module).values()
@@ -160,35 +158,3 @@ def _from_folder(name: str) -> ModuleType:
     if name not in names():
         raise ConfigError(f"no system {name!r}", where="system", cure=nearest(name, names()))
     return importlib.import_module(f"jetscale.systems.{name}")
-
-
-def _from_file(path: Path) -> ModuleType:
-    path = path.resolve()
-    if not path.is_file():
-        raise ConfigError("no such file", where=str(path), cure="give the path of a system's Python file")
-    # Path and content make the name: other processes give the same class the same name, so that it can be pickled;
-    # files of one stem stay apart, and a file that was edited is loaded anew.
-    name = f"jetscale_user_{digest([str(path), path.read_bytes().hex()])}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # the path ends in .py
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as problem:
-        del sys.modules[name]
-        raise ConfigError(
-            f"cannot be loaded: {_cause(problem, path)}", where=str(path), cure="mend the file"
-        ) from problem
-    return module
-
-
-def _cause(problem: Exception, path: Path) -> str:
-    """The error and the last line of the file that it passed through."""
-    lines = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if frame.filename == str(path)]
-    if isinstance(problem, SyntaxError) and problem.filename == str(path):
-        lines.append(problem.lineno)
-    said = problem.msg if isinstance(problem, SyntaxError) else str(problem)
-    return f"{f'line {lines[-1]}: ' if lines else ''}{type(problem).__name__}: {said}"

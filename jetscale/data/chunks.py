@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jetscale.config import Config
 from jetscale.data.plan import Chunk, Item, rng
+from jetscale.data.rows import NOT_TRAINED, Rows, check_stream, rows_of
 from jetscale.data.split import counts, part_of, selected
-from jetscale.errors import DataError, nearest
+from jetscale.derive import Range
+from jetscale.errors import DataError
 from jetscale.events import Events, Shard
-from jetscale.schema import Schema
-from jetscale.stream import PARTS, Division, Part, Source, Stream
+from jetscale.schema import EVENT_ID, WEIGHT, Schema
+from jetscale.stream import PARTS, Buckets, Folds, Part, Source, Split, Stream
 
 
-class Reader(Config):
+@dataclass(frozen=True, kw_only=True)
+class Reader:
     """What a process needs to read items of one sample; small, so that it can be sent anywhere."""
 
     directory: str
+    rows: Rows
     columns: tuple[str, ...]
-    select: dict[str, tuple[float | None, float | None]]
-    split: Division
+    select: Mapping[str, Range]
+    split: Split | Folds
     part: Part
     seed: int
+    buckets: Buckets | None = None
 
     def read(self, item: Item, chunk: Chunk) -> pa.Table:
         """The rows of an item, slice after slice, in the chunk's own order of that epoch.
@@ -35,7 +41,8 @@ class Reader(Config):
             DataError: a file that cannot be read, or whose selected rows are not those that were counted.
         """
         wanted = [*self.columns, *(name for name in self.select if name not in self.columns)]
-        table = read_groups(Path(self.directory), chunk, wanted)
+        table = read_groups(Path(self.directory), chunk, self.rows.raw(wanted))
+        table = self.rows.make(table, wanted, item.epoch)
         keep_B = selected(table, self.select)
         keep_B &= part_of(table["event_id"].to_numpy(), self.split) == PARTS.index(self.part)
         rows = np.flatnonzero(keep_B)
@@ -44,18 +51,39 @@ class Reader(Config):
                             where=f"{self.directory}/{chunk.groups[0][0]}",
                             cure="the sample changed after the run started: start the run anew")  # fmt: skip
         if item.epoch >= 0:
-            rows = rows[rng(self.seed, item.sample, item.epoch, item.chunk).permutation(len(rows))]
+            rows = self._shuffled(rows, table, item)
         taken = np.concatenate([rows[part.low : part.high] for part in item.slices])
         return table.select(self.columns).take(pa.array(taken))
 
+    def _shuffled(self, rows: np.ndarray, table: pa.Table, item: Item) -> np.ndarray:
+        dice = rng(self.seed, item.sample, item.epoch, item.chunk)
+        rows = rows[dice.permutation(len(rows))]
+        if not self.buckets:
+            return rows
+        like = next(name for name in self.columns if self.rows.layout.rows[name].of == self.buckets.of)
+        length_B = pc.list_value_length(table[like]).to_numpy()
+        return in_buckets(rows, length_B[rows], self.buckets.rows, dice)
 
-def readers(
-    stream: Stream, samples: Mapping[str, Events], columns: Sequence[str], part: Part, seed: int
-) -> dict[str, Reader]:
-    """One reader per sample."""
+
+def in_buckets(rows: np.ndarray, length_B: np.ndarray, size: int, dice: np.random.Generator) -> np.ndarray:
+    """The same rows (B,) in blocks of rows of like length, the blocks in a new order; a pure function of all of it."""
+    by_length = rows[np.argsort(length_B, kind="stable")]
+    blocks = [by_length[start : start + size] for start in range(0, len(rows), size)]
+    return np.concatenate([by_length[:0], *(blocks[number] for number in dice.permutation(len(blocks)))])
+
+
+def readers(stream: Stream, samples: Mapping[str, Events], columns: Schema, part: Part, seed: int) -> dict[str, Reader]:
+    """One reader per sample; `columns` are those that batches hold (`needed`).
+
+    Raises:
+        ConfigError: settings of the stream that a sample's rows cannot have.
+        DataError: a sample lacks a column.
+    """
+    names = tuple(dict.fromkeys((*columns.names, *([stream.reweight] if stream.reweight else []))))
     return {
-        name: Reader(directory=str(events.path.absolute()), columns=tuple(columns), select=stream.select,
-                     split=stream.split, part=part, seed=seed)
+        name: Reader(directory=str(events.path.absolute()), rows=rows_of(stream, name, events, columns, seed),
+                     columns=names, select=stream.select, split=stream.split, part=part, seed=seed,
+                     buckets=stream.buckets)
         for name, events in samples.items()
     }  # fmt: skip
 
@@ -97,15 +125,27 @@ def cut(events: Events, chunk_rows: int) -> list[tuple[tuple[str, int], ...]]:
     return found
 
 
-def count(events: Events, stream: Stream) -> tuple[Chunk, ...]:
+def check_samples(stream: Stream, samples: Mapping[str, Events], columns: Schema, seed: int) -> dict[str, Rows]:
+    """How every sample's rows become those of a task; all that cannot be is refused here, before anything is read.
+
+    Raises:
+        ConfigError: settings of the stream that do not fit each other or a sample.
+        DataError: a sample lacks a column.
+    """
+    found = {name: rows_of(stream, name, events, columns, seed) for name, events in samples.items()}
+    for rows in found.values():
+        check_stream(stream, rows, columns)
+    return found
+
+
+def count(events: Events, stream: Stream, rows: Rows) -> tuple[Chunk, ...]:
     """The sample's chunks with the selected rows of every part: one pass over the ids and the selected columns."""
-    columns = dict.fromkeys(("event_id", *stream.select))
-    check_columns(events, tuple(columns))
+    columns = tuple(dict.fromkeys(("event_id", *stream.select)))
     for shard in events.manifest.shards:
         check_shard(events.path / shard.file, shard)
     found = []
     for groups in cut(events, stream.chunk_rows):
-        table = read_groups(events.path, Chunk(groups, {}), tuple(columns))
+        table = rows.make(read_groups(events.path, Chunk(groups, {}), rows.raw(columns)), columns, NOT_TRAINED)
         n = counts(table["event_id"].to_numpy(), selected(table, stream.select), stream.split)
         found.append(Chunk(groups, dict(zip(PARTS, n, strict=True))))
     return tuple(found)
@@ -128,33 +168,26 @@ def check_shard(file: Path, shard: Shard) -> None:
                         cure="the shard was changed after the manifest: make the sample anew")  # fmt: skip
 
 
-def check_columns(events: Events, columns: Sequence[str]) -> None:
-    """Refuse a sample that lacks a column, before any training starts."""
-    for name in columns:
-        if name not in events.schema:
-            raise DataError(f"column {name!r} is missing", where=str(events.path),
-                            cure=nearest(name, events.schema.names))  # fmt: skip
-
-
-def mean_weight(events: Events, source: Source, policy: str) -> float:
+def mean_weight(events: Events, source: Source, policy: str, rows: Rows) -> float:
     """What the sample's physics weights are divided by (1 where they are not used).
 
     Raises:
-        DataError: negative or all-zero weights that training cannot use.
+        DataError: negative, all-zero or infinite weights that training cannot use.
     """
     if not source.event_weight:
         return 1.0
-    weight_B = events.read(["weight"])["weight"].to_numpy()
+    table = rows.make(events.read(rows.raw(["weight"])), ["weight"], NOT_TRAINED)
+    weight_B = table["weight"].to_numpy()
     if policy == "error" and (weight_B < 0).any():
         raise DataError(f"column 'weight' has {int((weight_B < 0).sum())} negative values", where=str(events.path),
                         cure="set stream.negative_weights to abs or keep, or event_weight to false")  # fmt: skip
     mean = float(np.abs(weight_B).mean() if policy == "abs" else weight_B.mean())
-    if not mean > 0.0:
+    if not (mean > 0.0 and np.isfinite(mean)):
         raise DataError(f"column 'weight' has the mean {mean:g}", where=str(events.path),
                         cure="set event_weight to false for this sample")  # fmt: skip
     return mean
 
 
-def needed(schema: Schema) -> tuple[str, ...]:
+def needed(schema: Schema) -> Schema:
     """The columns that batches hold: the task's, the id and the physics weight."""
-    return tuple(dict.fromkeys((*schema.names, "event_id", "weight")))
+    return schema.plus(*(column for column in (EVENT_ID, WEIGHT) if column.name not in schema))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +13,13 @@ import pyarrow as pa
 from jetscale.data.batch import batch
 from jetscale.data.plan import Chunk, Item, Plan, Slice
 from jetscale.data.source import Bytes
+from jetscale.errors import DataError
 from jetscale.schema import Schema
 from jetscale.stream import Part, Stream
 from jetscale.task import At, Batch
 
 T = TypeVar("T")
+Ids = tuple[tuple[str, pa.ChunkedArray], ...]  # (sample, event ids), in the order of a batch's rows
 
 
 class Step(NamedTuple):
@@ -26,22 +28,29 @@ class Step(NamedTuple):
     at: At
     micro: tuple[Batch, ...]
     rows: int
+    ids: tuple[Ids, ...] = ()
 
 
 class Weighting(NamedTuple):
-    """How a sample's rows are weighted in training: factor, and what its physics weight is divided by (0: unused)."""
+    """How a sample's rows are weighted in training.
+
+    A factor, what its physics weight is divided by (0: unused), the derived column that multiplies it, and what becomes
+    of negative weights.
+    """
 
     factor: float
     mean: float
-    absolute: bool
+    reweight: str | None
+    negative: Literal["error", "abs", "keep"]
 
 
 def weightings(stream: Stream, means: Mapping[str, float]) -> dict[str, Weighting]:
     """Every sample's weighting."""
     return {
-        name: Weighting(source.weight, means[name] if source.event_weight else 0.0, stream.negative_weights == "abs")
+        name: Weighting(source.weight, means[name] if source.event_weight else 0.0, stream.reweight,
+                        stream.negative_weights)
         for name, source in stream.samples.items()
-    }
+    }  # fmt: skip
 
 
 class Feed:
@@ -62,12 +71,12 @@ class Feed:
         for number in range(after, self.plan.steps):
             taken = {lane: waiting.take(lane, self.plan.rows(number, lane)) for lane in self.lanes}
             at = self.plan.at(number)
-            micro = tuple(
-                self._batch({lane: taken[lane] for lane in self.lanes[start : start + self.lanes_per_micro]}, at)
+            micro = [
+                {lane: taken[lane] for lane in self.lanes[start : start + self.lanes_per_micro]}
                 for start in range(0, len(self.lanes), self.lanes_per_micro)
-            )
+            ]
             rows = int((self.plan.taken[number + 1] - self.plan.taken[number]).sum())
-            yield Step(at, micro, rows)
+            yield Step(at, tuple(self._batch(lanes, at) for lanes in micro), rows, tuple(map(_ids, micro)))
 
     def _batch(self, lanes: Mapping[int, Sequence[tuple[str, pa.Table]]], at: At) -> Batch:
         tables = [table for parts in lanes.values() for _, table in parts]
@@ -81,12 +90,28 @@ class Feed:
         return training_weight(table, self.weighting[sample])
 
 
+def _ids(lanes: Mapping[int, Sequence[tuple[str, pa.Table]]]) -> Ids:
+    return tuple((sample, table["event_id"]) for parts in lanes.values() for sample, table in parts)
+
+
 def training_weight(table: pa.Table, how: Weighting) -> np.ndarray:
-    """Training weight of every row, (B,) float64."""
-    if not how.mean:
-        return np.full(table.num_rows, how.factor)
-    weight_B: np.ndarray = table["weight"].to_numpy() / how.mean * how.factor
-    return np.abs(weight_B) if how.absolute else weight_B
+    """Training weight of every row, (B,) float64.
+
+    Raises:
+        DataError: a derived weight that is negative where it may not be.
+    """
+    weight_B: np.ndarray = np.full(table.num_rows, how.factor)
+    if how.mean:
+        weight_B = table["weight"].to_numpy() / how.mean * how.factor
+    if how.reweight:
+        factor_B = table[how.reweight].to_numpy()
+        if how.negative == "error" and (factor_B < 0).any():
+            row = int(np.flatnonzero(factor_B < 0)[0])
+            raise DataError(f"{how.reweight} is {factor_B[row]:g} for event {table['event_id'][row]}",
+                            where="stream.reweight", cure="make it 0 or more, or set stream.negative_weights to abs "
+                            "or keep")  # fmt: skip
+        weight_B = weight_B * factor_B
+    return np.abs(weight_B) if how.negative == "abs" else weight_B
 
 
 class _Waiting:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 import torch
 
+from jetscale.derive import Range, within
 from jetscale.errors import ConfigError
 from jetscale.keyed import mix, uniform
 from jetscale.stream import PARTS, Folds, Split
@@ -21,24 +24,18 @@ def part_of(event_id_B: np.ndarray, split: Split | Folds) -> np.ndarray:
     return np.searchsorted([split.train, split.train + split.validation], share_B, side="right").astype(np.int8)
 
 
-def selected(table: pa.Table, select: dict[str, tuple[float | None, float | None]]) -> np.ndarray:
+def selected(table: pa.Table, select: Mapping[str, Range]) -> np.ndarray:
     """Rows whose columns lie in their [low, high) ranges, (B,) bool.
 
     Raises:
         ConfigError: a column that holds a list per event.
     """
-    keep_B = np.ones(table.num_rows, dtype=bool)
-    for name, (low, high) in select.items():
+    for name in select:
         if pa.types.is_nested(table[name].type):
             single = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
             raise ConfigError(f"{name!r} holds a list per event, not one number", where="stream.select",
                               cure=f"select on one of {', '.join(single)}, ...")  # fmt: skip
-        values_B = table[name].to_numpy()
-        if low is not None:
-            keep_B &= values_B >= low
-        if high is not None:
-            keep_B &= values_B < high
-    return keep_B
+    return within(table, select)
 
 
 def counts(event_id_B: np.ndarray, keep_B: np.ndarray, split: Split | Folds) -> list[int]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from jetscale.data.batch import batch, table_of
-from jetscale.data.chunks import check_columns
+from jetscale.data.rows import NOT_TRAINED, Rows, rows_of
 from jetscale.data.split import part_of
 from jetscale.errors import DataError
 from jetscale.events import MANIFEST, Events, Manifest, Shard, write_manifest, write_shard
@@ -41,22 +41,27 @@ def score(run_dir: Path, events: Events, out: Path, *, untrained: bool = False) 
     made_by = {"scored_by": data["run"], "sample": sample, "untrained": untrained, "added": added}
     if (out / MANIFEST).is_file():
         return _kept(Events.open(out), made_by)
-    check_columns(events, run.task.columns.names)
+    name = next((name for name, one in data["samples"].items() if one["fingerprint"] == sample), None)
+    rows = rows_of(run.stream, name, events, run.task.columns, run.seed, scored=True)
+    outputs = rows.back_schema(run.task.outputs)
     old = events.manifest.made_by.get("added", [])
     raw = events.schema.only([name for name in events.schema.names if name not in old])
     splits = [split_of(one["split"]) for one in data["trained_on"] if sample in one["samples"]]
-    schema = raw.plus(*run.task.outputs.columns, SPLIT)
+    schema = raw.plus(*outputs.columns, SPLIT)
     shards = [
-        write_shard(_score(run, net, events.read(raw.names, shard), schema, splits), out / shard.file, schema)
+        write_shard(_score(run, net, rows, events.read(raw.names, shard), schema, splits), out / shard.file, schema)
         for shard in events.manifest.shards
     ]
     write_manifest(_manifest(events, schema, shards, made_by), out)
     return Events.open(out)
 
 
-def _score(run: Run, net: nn.Module, table: pa.Table, schema: Schema, splits: list[Split | Folds]) -> pa.Table:
-    parts = [_score_rows(run, net, table.slice(start, ROWS)) for start in range(0, table.num_rows, ROWS)]
+def _score(run: Run, net: nn.Module, rows: Rows, table: pa.Table, schema: Schema,
+           splits: list[Split | Folds]) -> pa.Table:  # fmt: skip
+    made = rows.make(table, run.task.columns.names, NOT_TRAINED)
+    parts = [_score_rows(run, net, made.slice(start, ROWS)) for start in range(0, made.num_rows, ROWS)]
     scores = pa.concat_tables(parts) if parts else run.task.outputs.arrow.empty_table()
+    scores = rows.back(table, scores, run.task.outputs)
     id_B = table["event_id"].to_numpy()
     # Of several trainings behind the weights, the part counts that was closest to training.
     parts_B = [part_of(id_B, split) for split in splits] or [np.full(len(id_B), UNSEEN, dtype=np.int8)]

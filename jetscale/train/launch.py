@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from jetscale.config import Values, build, difference
-from jetscale.data.chunks import check_columns, count, mean_weight, needed, readers
+from jetscale.data.chunks import check_samples, count, mean_weight, needed, readers
 from jetscale.data.cluster import cluster
 from jetscale.data.feed import Feed, Pass, weightings
 from jetscale.data.plan import Chunk, Plan
@@ -64,13 +64,11 @@ def train(run: Run, out: Path, counted: Counted | None = None) -> Path:
 
 def prepare(run: Run, samples: Mapping[str, Events]) -> Counted:
     """Open, check and count every sample, before anything is started."""
-    columns = needed(run.task.columns)
-    for events in samples.values():
-        check_columns(events, columns)
+    rows = check_samples(run.stream, samples, needed(run.task.columns), run.seed)
     policy = run.stream.negative_weights
     return Counted(
-        {name: count(events, run.stream) for name, events in samples.items()},
-        {name: mean_weight(events, run.stream.samples[name], policy) for name, events in samples.items()},
+        {name: count(events, run.stream, rows[name]) for name, events in samples.items()},
+        {name: mean_weight(events, run.stream.samples[name], policy, rows[name]) for name, events in samples.items()},
         {name: events.fingerprint for name, events in samples.items()},
     )
 

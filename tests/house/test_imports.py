@@ -15,8 +15,8 @@ import pytest
 FLOOR = {"config", "errors"}
 PURE = {"physics", "nn", "metrics", "keyed"}
 TABLES = {"schema", "events"}
-NOUNS = {"task", "stream", "run", "study"}
-BELOW = FLOOR | PURE | TABLES | NOUNS | {"jetscale", "shape", "terminal"}
+NOUNS = {"task", "derive", "stream", "run", "study"}
+BELOW = FLOOR | PURE | TABLES | NOUNS | {"jetscale", "shape", "terminal", "userfile"}
 
 MAY: dict[str, set[str]] = {
     "errors": set(),
@@ -29,9 +29,11 @@ MAY: dict[str, set[str]] = {
     "nn": FLOOR | {"physics", "keyed"},
     "schema": FLOOR,
     "events": FLOOR | {"schema"},
-    "task": FLOOR | PURE | TABLES,
-    "stream": FLOOR | TABLES | {"keyed"},
-    "run": FLOOR | TABLES | {"shape", "task", "stream"},
+    "userfile": FLOOR,
+    "task": FLOOR | PURE | TABLES | {"userfile"},
+    "derive": FLOOR | PURE | TABLES | {"userfile"},
+    "stream": FLOOR | TABLES | {"keyed", "derive"},
+    "run": FLOOR | TABLES | {"shape", "task", "derive", "stream"},
     "study": FLOOR | TABLES | {"shape", "run"},
     "systems": FLOOR | PURE | TABLES | NOUNS,
     "data": BELOW,
