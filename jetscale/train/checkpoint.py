@@ -1,62 +1,191 @@
-"""A run's folder, and the weights in it.
+"""A run's folder, its checkpoints, and how a training goes on from one.
 
 run.yaml        the resolved run; it can be run again
 data.json       samples with their fingerprints and counts, and the digest that names the run
 log.jsonl       one line per logged step and validation
-checkpoints/step-00000000/   weights.safetensors, at.json, COMPLETE
+checkpoints/step-00000120/
+    weights.safetensors      parameters and buffers, whole
+    memory-000.safetensors   what the optimiser remembers, each worker its share of the parameters
+    at.json                  step, figures, the best validation so far
+    COMPLETE                 written last: every file with its size
+
+Nothing in a checkpoint depends on the engine, its stage or the number of workers, and random numbers are functions of
+the seed and the step: it can be gone on from with any of them.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from pydantic import Field
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from jetscale.config import Config, build
 from jetscale.errors import TrainError
 from jetscale.events import write_text
 from jetscale.run import Run, read
-from jetscale.task import At
-from jetscale.train import exported
-from jetscale.train.engine import load_weights
+from jetscale.train.best import Watch
+from jetscale.train.engine import Engine, load_weights
 
 COMPLETE = "COMPLETE"
+FOLDER, WEIGHTS, MEMORY, POINT = "checkpoints", "weights.safetensors", "memory-{:03d}.safetensors", "at.json"
 
 
-def save(out: Path, weights: Mapping[str, Tensor], at: At, figures: Mapping[str, float]) -> Path:
-    """Write a checkpoint beside, mark it complete, rename it into place."""
-    final = out / "checkpoints" / f"step-{at.step:08d}"
-    beside = final.with_name(f".{final.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, beside / "weights.safetensors")
-    (beside / "at.json").write_text(json.dumps({**at._asdict(), "figures": dict(figures)}) + "\n")
-    (beside / COMPLETE).touch()
+class Point(Config):
+    """Where a training stands after some steps: all that the next step needs beside weights and optimiser."""
+
+    step: int = 0
+    epoch: int = 0
+    fraction: float = 0.0
+    figures: dict[str, float | None] = Field({}, description="of the last validation; null where it cannot be formed")
+    watch: Watch = Watch()
+    dropped: dict[str, int] = Field({}, description="steps in which a loss term had no weight")
+    ended: str | None = Field(None, description="horizon or early; null while the training is on its way")
+
+
+def save(out: Path, engine: Engine, point: Point) -> Path:
+    """Write a checkpoint: all workers beside, then its list of files, then a rename. Collective.
+
+    Raises:
+        TrainError: weights that are not finite, or workers that do not see the same folder.
+    """
+    world = engine.world
+    final = _place(out, point.step)
+    beside = final.with_name(f".{final.name}.part")
+    if world.first:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+    world.wait()
+    _write(beside, engine, point)
+    world.wait()
+    if world.first:
+        _finish(beside, final)
+        prune(out, engine.run.keep.last)
+    return final
+
+
+def _write(beside: Path, engine: Engine, point: Point) -> None:
+    """This worker's part. Every worker goes through all collective operations before any of them may raise."""
+    world = engine.world
+    weights = engine.weights()
+    memory = {name: tensor.contiguous() for turn, (name, tensor) in enumerate(engine.memory())
+              if turn % world.size == world.rank}  # fmt: skip
+    seen = world.gather(beside.is_dir())
+    if not all(seen):
+        raise TrainError(f"worker {seen.index(False)} does not see it", where=str(beside),
+                         cure="give an --out on a file system that all nodes share")  # fmt: skip
+    odd = sorted(name for name, tensor in weights.items() if not torch.isfinite(tensor).all())
+    if odd:
+        raise TrainError(f"the weights are not finite after step {point.step}: {odd[0]}, {len(odd)} of {len(weights)}",
+                         where=engine.run.system, cure="lower optimiser.rate, or set optimiser.clip")  # fmt: skip
+    save_file(memory, beside / MEMORY.format(world.rank))
+    if world.first:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, beside / WEIGHTS)
+        (beside / POINT).write_text(json.dumps(point.values(), indent=1) + "\n")
+
+
+def _finish(beside: Path, final: Path) -> None:
+    sizes = {file.name: file.stat().st_size for file in sorted(beside.iterdir())}
+    for name in sizes:
+        with (beside / name).open("rb") as file:
+            os.fsync(file.fileno())
+    (beside / COMPLETE).write_text(json.dumps(sizes) + "\n")
     shutil.rmtree(final, ignore_errors=True)
     os.replace(beside, final)
-    return final
+
+
+def prune(out: Path, last: int) -> None:
+    """Remove all checkpoints but the `last` newest and the best, and what a killed worker has left half done."""
+    whole = every(out)
+    kept = {*whole[-last:], *(_place(out, _point(place).watch.step) for place in whole[-1:])}
+    for place in (out / FOLDER).iterdir() if whole else ():
+        if place not in kept and re.fullmatch(r"\.?step-\d{8}(\.part)?", place.name):
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def every(out: Path) -> list[Path]:
+    """A run's complete checkpoints, the oldest first."""
+    return sorted(place for place in out.glob(f"{FOLDER}/step-*") if _is_whole(place))
+
+
+def _is_whole(place: Path) -> bool:
+    """Whether all files are there at their full length: on a shared disk a file may lag behind its name."""
+    try:
+        sizes = json.loads((place / COMPLETE).read_text())
+        return all((place / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, json.JSONDecodeError):
+        return False
+
+
+def newest(out: Path) -> tuple[Path, Point] | None:
+    """The last complete checkpoint of a run's folder, if there is one."""
+    found = every(out)
+    return (found[-1], _point(found[-1])) if found else None
+
+
+def chosen(out: Path) -> Path:
+    """The checkpoint whose weights the run ends with: the best one where the run asks for it, else the last.
+
+    Raises:
+        TrainError: there is none, or the training has not come to its end.
+    """
+    found = newest(out)
+    if found is None or found[1].ended is None:
+        what = "has no complete checkpoint" if found is None else f"has only been trained to step {found[1].step}"
+        raise TrainError(what, where=str(out), cure="train it to its end: the same jetscale train once more")
+    place, point = found
+    return _place(out, point.watch.step) if read(out).best else place
 
 
 def is_complete(out: Path) -> bool:
     """Whether a run has been trained to its end in this folder."""
-    return (out / "run.yaml").is_file() and any(out.glob(f"checkpoints/step-*/{COMPLETE}"))
+    found = newest(out) if (out / "run.yaml").is_file() else None
+    return found is not None and found[1].ended is not None
 
 
-def newest(out: Path) -> Path:
-    """The last complete checkpoint of a run's folder.
+def go_on(engine: Engine, place: Path, point: Point) -> None:
+    """Give an engine, whose network already has the weights, the optimiser's memory of a checkpoint."""
+    engine.remember(_Memory(place), point.step)
+    engine.dropped = dict(point.dropped)
 
-    Raises:
-        TrainError: there is none.
-    """
-    found = sorted(path.parent for path in out.glob(f"checkpoints/step-*/{COMPLETE}"))
-    if not found:
-        raise TrainError("has no complete checkpoint", where=str(out), cure="train it first: jetscale train")
-    return found[-1]
+
+class _Memory(Mapping[str, Tensor]):
+    """The tensors in all workers' parts, each read when it is asked for."""
+
+    def __init__(self, place: Path) -> None:
+        self.files = {}
+        for file in sorted(place.glob(MEMORY.replace("{:03d}", "*"))):
+            with safe_open(file, framework="pt") as part:
+                self.files.update(dict.fromkeys(part.keys(), file))
+
+    def __getitem__(self, name: str) -> Tensor:
+        with safe_open(self.files[name], framework="pt") as part:
+            tensor: Tensor = part.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+def _place(out: Path, step: int) -> Path:
+    return out / FOLDER / f"step-{step:08d}"
+
+
+def _point(place: Path) -> Point:
+    file = place / POINT
+    return build(Point, json.loads(file.read_text()), str(file))
 
 
 def load(out: Path) -> tuple[Run, nn.Module]:
@@ -64,11 +193,11 @@ def load(out: Path) -> tuple[Run, nn.Module]:
 
     Raises:
         ConfigError: not the folder of a run.
-        TrainError: no complete checkpoint, or weights that do not fit.
+        TrainError: not trained to its end, or weights that do not fit.
     """
     run = read(out)
     net = run.task.build(run.seed)
-    start_from(net, out)
+    start_from(net, chosen(out))
     return run, net.eval()
 
 
@@ -82,13 +211,13 @@ def starting_net(run: Run) -> nn.Module:
     """Fresh weights, or those of the run that this one starts from."""
     net = run.task.build(run.seed)
     if run.start:
-        start_from(net, Path(run.start))
+        start_from(net, chosen(Path(run.start)))
     return net
 
 
-def start_from(net: nn.Module, out: Path) -> None:
-    """Put the weights of a trained run into a network."""
-    file = out / exported.MODEL if exported.is_exported(out) else newest(out) / "weights.safetensors"
+def start_from(net: nn.Module, place: Path) -> None:
+    """Put the weights of a checkpoint into a network."""
+    file = place / WEIGHTS
     load_weights(net, load_file(file), str(file))
 
 
@@ -103,8 +232,6 @@ def read_data(out: Path) -> dict[str, Any]:
     Raises:
         TrainError: not the folder of a run.
     """
-    if exported.is_exported(out):
-        return exported.read_data(out)
     file = out / "data.json"
     if not file.is_file():
         raise TrainError("is not the folder of a run: it has no data.json", where=str(out), cure="correct the path")

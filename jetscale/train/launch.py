@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
@@ -22,10 +26,21 @@ from jetscale.run import Run, read
 from jetscale.shape import shape
 from jetscale.stream import Part
 from jetscale.train import checkpoint
-from jetscale.train.engine import ready_deepspeed, start
+from jetscale.train.checkpoint import Point
+from jetscale.train.engine import Engine, ready_deepspeed, start
 from jetscale.train.loop import train as loop
 from jetscale.train.track import Tracker
 from jetscale.train.world import World
+
+LOCK = ".lock"
+LOST = re.compile(
+    r"ActorDied|ActorUnavailable|RayActorError|NodeDied|WorkerHealthCheck|WorkerGroupStartup|Preemption|OutOfMemory"
+    r"|Connection (closed|reset)|[Gg]loo|NCCL|DistNetworkError|DistBackendError"
+)
+
+
+class LostError(TrainError):
+    """Workers that are gone, through no fault of the run."""
 
 
 class Counted(NamedTuple):
@@ -39,11 +54,13 @@ class Counted(NamedTuple):
 def train(run: Run, out: Path, counted: Counted | None = None) -> Path:
     """Train a run in a folder: `run.yaml`, `data.json`, `log.jsonl` and `checkpoints/` are written there.
 
-    A folder that holds the same run finished is left as it is. `counted` is what `prepare` has found, if it was asked.
+    A folder that holds the same run finished is left as it is; one that holds it unfinished is gone on with from its
+    newest complete checkpoint, with whatever workers, engine and stage the run now asks for. `counted` is what
+    `prepare` has found, if it was asked.
 
     Raises:
         DataError: a sample that is missing or not what its manifest says.
-        TrainError: a folder of another run, or a training that failed.
+        TrainError: a folder of another run or of a training that still goes on, or a training that failed.
     """
     shape(run.scale.shape)
     counted = counted or prepare(run, run.stream.open())
@@ -52,14 +69,28 @@ def train(run: Run, out: Path, counted: Counted | None = None) -> Path:
     if finished(run, name, out):
         return out
     out.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    write_text(out / "run.yaml", run.to_yaml())
-    checkpoint.write_data(out, data_of(run, name, counted))
-    if run.scale.launch == "here":
-        work(run, name, counted, out, world_here(run))
-    else:
-        _on_ray(run, name, counted, out)
+    with _alone(out):
+        if checkpoint.newest(out) is None:
+            shutil.rmtree(out / checkpoint.FOLDER, ignore_errors=True)
+        write_text(out / "run.yaml", run.to_yaml())
+        checkpoint.write_data(out, data_of(run, name, counted))
+        if run.scale.launch == "here":
+            work(run, name, counted, out, world_here(run))
+        else:
+            _on_ray(run, name, counted, out)
     return out
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Hold the folder while training in it; whoever is killed lets go of it."""
+    with (out / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainError("another jetscale train is at work here", where=str(out),
+                             cure="wait for it, stop it, or choose another --out") from None  # fmt: skip
+        yield
 
 
 def prepare(run: Run, samples: Mapping[str, Events]) -> Counted:
@@ -94,31 +125,32 @@ def data_of(run: Run, name: str, counted: Counted) -> dict[str, Any]:
 def finished(run: Run, name: str, out: Path) -> bool:
     """Whether the folder holds this very run, trained to its end.
 
-    A run that did not reach its end may be started again with other settings.
+    A run without any complete checkpoint may be started again with other settings.
 
     Raises:
         TrainError: the folder holds another run, or something else.
     """
-    if not checkpoint.is_complete(out):
+    found = checkpoint.newest(out)
+    if found is None or not (out / "run.yaml").is_file():
         _refuse_strangers(out)
         return False
     if checkpoint.read_data(out)["run"] != name:
         changed = difference(read(out), run) or ["the content of a sample"]
         raise TrainError("holds another run; changed: " + "; ".join(changed), where=str(out),
                          cure="choose another --out, or remove this folder")  # fmt: skip
-    return True
+    return found[1].ended is not None
 
 
 def _refuse_strangers(out: Path) -> None:
     """A folder that no run has written in may hold logs and nothing else."""
     if out.is_dir() and not (out / "run.yaml").is_file():
-        others = sorted(path.name for path in out.iterdir() if path.suffix != ".log")
+        others = sorted(path.name for path in out.iterdir() if path.suffix != ".log" and path.name != LOCK)
         if others:
             raise TrainError(f"holds {others[0]!r} and no run", where=str(out), cure="choose another --out")
 
 
 def work(run: Run, name: str, counted: Counted, out: Path, world: World) -> None:
-    """What every worker does."""
+    """What every worker does: from the newest complete checkpoint, or the beginning, to the end."""
     torch.set_num_threads(max(1, int(shape(run.scale.shape).cpus_per_worker)))
     samples = run.stream.open()
     feed = Feed(Plan(run, counted.chunks), _bytes(run, samples, counted, "train"), run.task.columns,
@@ -126,15 +158,27 @@ def work(run: Run, name: str, counted: Counted, out: Path, world: World) -> None
     validation = Pass(counted.chunks, "validation", _bytes(run, samples, counted, "validation"), run.task.columns,
                       weightings(run.stream, counted.means), seed=run.seed, rank=world.rank,
                       world=world.size)  # fmt: skip
-    engine = start(run, checkpoint.starting_net(run), world)
-    track = Tracker(run, name, out, feed.plan.steps) if world.first else None
+    engine, point = _engine(run, out, world)
+    track = Tracker(run, name, out, feed.plan.steps, point.step) if world.first else None
     status = "failed"
     try:
-        loop(run, engine, feed, validation, world, track, out)
+        loop(run, engine, feed, validation, world, track, out, point)
         status = "done"
     finally:
         if track:
             track.close(status)
+
+
+def _engine(run: Run, out: Path, world: World) -> tuple[Engine, Point]:
+    """The engine as the newest complete checkpoint has it, or fresh. The first worker says which, for all."""
+    place, point = world.gather(checkpoint.newest(out))[0] or (None, Point())
+    if place is None:
+        return start(run, checkpoint.starting_net(run), world), point
+    net = run.task.build(run.seed)
+    checkpoint.start_from(net, place)
+    engine = start(run, net, world)
+    checkpoint.go_on(engine, place, point)
+    return engine, point
 
 
 def _bytes(run: Run, samples: Mapping[str, Events], counted: Counted, part: Part) -> Bytes:
@@ -168,25 +212,38 @@ def world_here(run: Run) -> World:
 
 
 def _on_ray(run: Run, name: str, counted: Counted, out: Path) -> None:
+    """Train under Ray Train, and go on from the newest checkpoint when workers are lost."""
+    with cluster(shape(run.scale.shape)):
+        for left in range(run.scale.restarts, -1, -1):
+            try:
+                _fit(run, name, counted, out)
+                return
+            except Exception as problem:
+                cause = _cause(problem, out)
+                if not isinstance(cause, LostError) or not left:
+                    raise cause from problem
+                found = checkpoint.newest(out)
+                step = found[1].step if found else 0
+                print(f"workers were lost; going on from step {step}, {left} restarts left", flush=True)  # noqa: T201
+
+
+def _fit(run: Run, name: str, counted: Counted, out: Path) -> None:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
     given = shape(run.scale.shape)
     per_worker = {"CPU": given.cpus_per_worker, **({"GPU": given.gpus_per_worker} if given.gpus_per_worker else {})}
-    with cluster(given):
-        trainer = TorchTrainer(
+    # A name and a folder of its own for every start: what Ray remembers of one must not reach the next.
+    with TemporaryDirectory(prefix="ray-", dir=out) as storage:
+        TorchTrainer(
             _worker,
             train_loop_config={"run": run.values(), "name": name, "counted": counted, "out": str(out.absolute())},
             torch_config=TorchConfig(backend="nccl" if given.gpus_per_worker else "gloo"),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=run.scale.workers, use_gpu=bool(given.gpus_per_worker), resources_per_worker=per_worker
             ),
-            run_config=ray.train.RunConfig(name=f"jetscale-{name}", storage_path=str((out / "ray").absolute())),
-        )
-        try:
-            trainer.fit()
-        except Exception as problem:
-            raise _cause(problem, out) from problem
+            run_config=ray.train.RunConfig(name=f"jetscale-{name}", storage_path=str(Path(storage).absolute())),
+        ).fit()
 
 
 def _worker(config: Values) -> None:
@@ -206,13 +263,26 @@ def _worker(config: Values) -> None:
 
 
 def _cause(problem: BaseException, out: Path) -> JetscaleError:
-    """Our own error inside Ray's wrapping, or a short account of a foreign one."""
-    seen: BaseException | None = problem
-    while seen is not None:
-        if isinstance(seen, JetscaleError):
-            return seen
-        failures = getattr(seen, "worker_failures", None)
-        inner = next(iter(failures.values()), None) if failures else getattr(seen, "cause", None)
-        seen = inner if isinstance(inner, BaseException) else seen.__cause__
-    return TrainError(f"training failed: {str(problem).strip().splitlines()[-1]}", where=str(out),
-                      cure="run again with --debug for the whole story")  # fmt: skip
+    """Our own error inside Ray's wrapping, or a short account of a foreign one.
+
+    When a worker dies, the others fail because it does not answer: any sign of a loss is a loss.
+    """
+    inner = list(_inside(problem))
+    for one in inner:
+        if isinstance(one, JetscaleError):
+            return one
+    said = f"training failed: {str(problem).strip().splitlines()[-1]}"
+    cure = "run again with --debug for the whole story"
+    if any(LOST.search(f"{type(one).__name__}: {one}") for one in inner):
+        return LostError(f"workers were lost: {said}", where=str(out),
+                         cure="the same command goes on from the newest checkpoint")  # fmt: skip
+    return TrainError(said, where=str(out), cure=cure)
+
+
+def _inside(problem: BaseException) -> Iterator[BaseException]:
+    """An error and all that it wraps: of every worker, and what each was raised from."""
+    yield problem
+    inner = [*getattr(problem, "worker_failures", {}).values(), getattr(problem, "cause", None), problem.__cause__]
+    for one in inner:
+        if isinstance(one, BaseException) and one is not problem:
+            yield from _inside(one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,33 +12,52 @@ from jetscale.errors import TrainError
 from jetscale.run import Run
 from jetscale.task import At
 from jetscale.train import checkpoint
-from jetscale.train.engine import Engine, rate_at
+from jetscale.train.best import seen, spent
+from jetscale.train.checkpoint import Point
+from jetscale.train.engine import Engine, NotFiniteError, rate_at
+from jetscale.train.odd import write_odd
 from jetscale.train.track import Tracker
 from jetscale.train.validate import validate
 from jetscale.train.world import World
 
 
 def train(run: Run, engine: Engine, feed: Feed, validation: Pass, world: World, track: Tracker | None,
-          out: Path) -> dict[str, float]:  # fmt: skip
-    """Make every step of the horizon; the figures of the last validation."""
-    plan = feed.plan
-    clock = _Clock()
-    figures = _check(run, engine, validation, world, track, plan.at(0))
-    for step in clock.watch(ahead(feed.steps())):
-        loss = engine.step(step)
-        done = step.at.step + 1
+          out: Path, point: Point) -> Point:  # fmt: skip
+    """Make every step from a point to the horizon, or until patience is at its end; where the training then stands."""
+    plan, best, clock = feed.plan, run.best, _Clock()
+    if not point.step:
+        point = _check(run, engine, validation, world, track, plan.at(0), point)
+        if best:
+            checkpoint.save(out, engine, point)
+    for step in clock.watch(ahead(feed.steps(point.step))):
+        loss = _step(engine, step, out)
+        at = At(step.at.step + 1, step.at.epoch, (step.at.step + 1) / plan.steps)
         clock.rows += step.rows
-        if done >= min(plan.steps, plan.steps_per_epoch):
-            _refuse_empty_terms(engine, done)
-        if track and (done % run.track.log_every == 0 or done == plan.steps):
+        if at.step >= min(plan.steps, plan.steps_per_epoch):
+            _refuse_empty_terms(engine, at.step)
+        if track and (at.step % run.track.log_every == 0 or at.step == plan.steps):
             track.step(step.at, loss, rate_at(run.optimiser, step.at.fraction), *clock.read())
-        if _due(done, plan.steps, plan.steps_per_epoch * run.track.validate_every):
-            figures = _check(run, engine, validation, world, track, At(done, step.at.epoch, done / plan.steps))
+        if checked := _due(at.step, plan.steps, plan.steps_per_epoch * run.track.validate_every):
+            point = _check(run, engine, validation, world, track, at, point)
+        ended = "horizon" if at.step == plan.steps else "early" if checked and spent(point.watch, best) else None
+        better = checked and best is not None and point.watch.step == at.step
+        if ended or better or _due(at.step, plan.steps, plan.steps_per_epoch * run.keep.every):
+            point = point.but(**at._asdict(), dropped=engine.dropped, ended=ended)
+            checkpoint.save(out, engine, point)
+        if checked or point.step == at.step:
             clock.again()
-    weights = engine.weights()
-    if world.first:
-        checkpoint.save(out, weights, At(plan.steps, step.at.epoch, 1.0), figures)
-    return figures
+        if ended:
+            break
+    return point
+
+
+def _step(engine: Engine, step: Step, out: Path) -> dict[str, float]:
+    try:
+        return engine.step(step)
+    except NotFiniteError as problem:
+        file = write_odd(engine, step, out)
+        raise NotFiniteError(problem.what, where=problem.where,
+                             cure=f"look at the events in {file}; {problem.cure}") from None  # fmt: skip
 
 
 def _refuse_empty_terms(engine: Engine, done: int) -> None:
@@ -49,11 +69,14 @@ def _refuse_empty_terms(engine: Engine, done: int) -> None:
                              cure="train on samples with truth (labels 0, 1, 2; true_mass; decay_mode)")  # fmt: skip
 
 
-def _check(run: Run, engine: Engine, validation: Pass, world: World, track: Tracker | None, at: At) -> dict[str, float]:
+def _check(run: Run, engine: Engine, validation: Pass, world: World, track: Tracker | None, at: At,
+           point: Point) -> Point:  # fmt: skip
+    """Validate; the point with the figures and with the best validation so far."""
     figures = validate(run.task, engine.net, validation, world)
     if track:
         track.validation(at, figures)
-    return figures
+    known = {name: value if math.isfinite(value) else None for name, value in figures.items()}
+    return point.but(figures=known, watch=seen(point.watch, run.best, figures, at.step))
 
 
 def _due(done: int, steps: int, every: float) -> bool:
