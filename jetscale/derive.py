@@ -341,7 +341,8 @@ def derived(values: Values, where: str, under: str = "") -> Derived:
     """
     by = values.get("by")
     if not isinstance(by, str):
-        raise ConfigError(f"{under}.by is {'missing' if by is None else by!r}", where=where, cure=_choice())
+        what = f"{under}.by is missing" if by is None else f"{under}.by = {by!r} is not a name"
+        raise ConfigError(what, where=where, cure=_choice())
     return build(find(by), values, where, under)
 
 

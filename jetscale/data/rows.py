@@ -209,9 +209,9 @@ class Rows:
         """An int64 per row, (B,), of seed, epoch, the column's name, event id and place in the event."""
         word = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
         key = mix(mix(mix(torch.tensor(self.seed)) + epoch) + torch.tensor(word))
-        key_B = mix(key + torch.from_numpy(np.array(table["event_id"])))
+        key_B = mix(key + torch.from_numpy(table["event_id"].to_numpy().copy()))
         if self.each and index_name(self.each) in table.column_names:
-            key_B = mix(key_B + torch.from_numpy(np.array(table[index_name(self.each)])))
+            key_B = mix(key_B + torch.from_numpy(table[index_name(self.each)].to_numpy().copy()))
         return key_B
 
 
