@@ -33,6 +33,7 @@ from jetscale.config import Config, build
 from jetscale.errors import TrainError
 from jetscale.events import write_text
 from jetscale.run import Run, read
+from jetscale.train import exported
 from jetscale.train.best import Watch
 from jetscale.train.engine import Engine, load_weights
 
@@ -135,9 +136,13 @@ def newest(out: Path) -> tuple[Path, Point] | None:
 def chosen(out: Path) -> Path:
     """The checkpoint whose weights the run ends with: the best one where the run asks for it, else the last.
 
+    An exported run is its own.
+
     Raises:
         TrainError: there is none, or the training has not come to its end.
     """
+    if exported.is_exported(out):
+        return out
     found = newest(out)
     if found is None or found[1].ended is None:
         what = "has no complete checkpoint" if found is None else f"has only been trained to step {found[1].step}"
@@ -217,7 +222,7 @@ def starting_net(run: Run) -> nn.Module:
 
 def start_from(net: nn.Module, place: Path) -> None:
     """Put the weights of a checkpoint into a network."""
-    file = place / WEIGHTS
+    file = place / (exported.MODEL if exported.is_exported(place) else WEIGHTS)
     load_weights(net, load_file(file), str(file))
 
 
@@ -232,6 +237,8 @@ def read_data(out: Path) -> dict[str, Any]:
     Raises:
         TrainError: not the folder of a run.
     """
+    if exported.is_exported(out):
+        return exported.read_data(out)
     file = out / "data.json"
     if not file.is_file():
         raise TrainError("is not the folder of a run: it has no data.json", where=str(out), cure="correct the path")
