@@ -20,12 +20,11 @@ ASSIGNER = Assigner(loss_on="mass", gumbel="soft", network="dense", dropout=0.2,
 
 @final
 class Mortal(Task):
-    """Its second worker dies once, before step `dies_at`; `pause` seconds before every micro-batch give time to kill."""
+    """Its last worker dies once, before step `dies_at`; while `notes` holds a file `slow`, there is time to kill."""
 
     columns: ClassVar[Schema] = Assigner.columns
     outputs: ClassVar[Schema] = Assigner.outputs
     dies_at: int = -1
-    pause: float = 0.0
     notes: str = ""
 
     def build(self, *args: object) -> nn.Module:
@@ -36,8 +35,8 @@ class Mortal(Task):
 
     def loss(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         if net.training:
-            time.sleep(self.pause)
             self._die(batch.at.step)
+            time.sleep(1.0 if batch.at.step > 20 and (Path(self.notes) / "slow").exists() else 0.0)
         return ASSIGNER.loss(net, batch)
 
     def _die(self, step: int) -> None:
