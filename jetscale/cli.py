@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -151,20 +152,62 @@ def score(
     format: Annotated[
         Literal["parquet", "root"], typer.Option(help="root: a file for ROOT beside the sample")
     ] = "parquet",
+    constants: Annotated[
+        list[str] | None,
+        typer.Option("--constant", metavar="NAME=VALUE", help="a column that is one number; as often as needed"),
+    ] = None,
 ) -> None:
-    """Add a run's columns to a sample. Several runs give one folder each, named after the run."""
+    """Add a run's columns to a sample. Several runs give one folder each, named after the run.
+
+    Runs that are all folds of one split give one sample: every event is scored by the run that has not seen it. A
+    scoring that was interrupted goes on where it was.
+    """
+    from jetscale.evaluate.folds import are_folds
     from jetscale.evaluate.root import write_root
-    from jetscale.evaluate.score import score
+    from jetscale.evaluate.score import scoring
     from jetscale.events import Events
+    from jetscale.run import read
 
     _check_out(out, sample=True)
-    sample, terminal, names = Events.open(events), Terminal(stages=len(runs)), _names(runs)
+    sample, names, numbers = Events.open(events), _names(runs), _numbers(constants or ())
     _trained(runs)
-    for run, name in zip(runs, names, strict=True):
-        place = out / name if len(runs) > 1 else out
-        with terminal.logs_to(place / SAMPLE_LOG), terminal.stage(f"scoring {sample.name} with {run}"):
-            scored = score(run, sample, place)
+    one = len(runs) == 1 or are_folds([read(run) for run in runs])
+    work = {out: runs} if one else {out / name: [run] for run, name in zip(runs, names, strict=True)}
+    terminal = Terminal(stages=len(work))
+    for place, own in work.items():
+        title = f"scoring {sample.name} with {', '.join(map(str, own))}"
+        with terminal.logs_to(place / SAMPLE_LOG), terminal.stage(title):
+            _tell(terminal, scoring(own, sample, place, constants=numbers), len(sample))
+        scored = Events.open(place)
         terminal.say(f"scored: {write_root(scored, place / f'{sample.name}.root') if format == 'root' else place}")
+
+
+@app.command(epilog="Example: jetscale export run --out model")
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that jetscale train has written")],
+    out: Out,
+    with_onnx: Annotated[
+        bool, typer.Option("--onnx/--no-onnx", help="also one graph of network and readout, for other programs")
+    ] = True,
+) -> None:
+    """Write a trained run as a small folder that can be moved: model.safetensors, run.yaml and model.onnx.
+
+    jetscale score takes the folder in the place of the run. The ONNX file is checked against torch.
+    """
+    from jetscale.evaluate import onnx
+    from jetscale.evaluate.export import export
+
+    _check_out(out)
+    _trained([run])
+    absent = onnx.missing() if with_onnx else []
+    terminal = Terminal(stages=1)
+    with terminal.logs_to(out.absolute().with_name(f"{out.name}.log")), terminal.stage(f"exporting {run}"):
+        done = export(run, out, with_onnx=with_onnx and not absent)
+    if absent:
+        terminal.say(f"no model.onnx: {', '.join(absent)} not installed; pip install 'jetscale[export]'", "yellow")
+    if done.agreement:
+        terminal.say(f"ONNX against torch, {done.agreement}")
+    terminal.say(f"exported: {out}; next: jetscale score {out} --events SAMPLE --out SCORED")
 
 
 @app.command(epilog="Example: jetscale report run --events gluino qcd --out report")
@@ -256,6 +299,28 @@ def _ray(terminal: Terminal, given: Shape | None) -> Iterator[None]:
         yield
 
 
+def _tell(terminal: Terminal, counts: Iterable[int], total: int) -> None:
+    """Say now and then how many events are done."""
+    next_s = time.monotonic() + terminal.every_s
+    for done in counts:
+        if time.monotonic() >= next_s:
+            terminal.say(f"  {done} of {total} events")
+            next_s = time.monotonic() + terminal.every_s
+
+
+def _numbers(assignments: Sequence[str]) -> dict[str, float]:
+    """`NAME=VALUE` as a number by name."""
+    found = {}
+    for one in assignments:
+        name, _, value = one.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            raise ConfigError(f"{one!r} is not NAME=NUMBER", where="--constant",
+                              cure="write --constant theta=500") from None  # fmt: skip
+    return found
+
+
 def _names(paths: Sequence[Path]) -> list[str]:
     """The last part of each path, which must tell them apart."""
     names = [path.resolve().name for path in paths]
@@ -273,7 +338,7 @@ def _trained(runs: Sequence[Path]) -> list[str]:
 
     for run in runs:
         read(run)
-        checkpoint.newest(run)
+        checkpoint.chosen(run)
     return [str(checkpoint.read_data(run)["run"]) for run in runs]
 
 
@@ -294,7 +359,7 @@ def _tables(run: str, samples: Sequence[Events]) -> list[Events]:
 
 def _is_own(run: str, sample: Events) -> bool:
     made_by = sample.manifest.made_by
-    return made_by.get("scored_by") == run and not made_by.get("untrained")
+    return made_by.get("scored_by") == run and not made_by.get("untrained") and not made_by.get("constants")
 
 
 def _origin(sample: Events) -> tuple[str, str]:

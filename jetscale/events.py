@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -278,38 +279,53 @@ def _absent(column: Column, source: ak.Array, where: str) -> pa.Array:
     return _arrow(like, column, where)
 
 
-def write_shard(table: pa.Table | Iterable[pa.Table], file: Path, schema: Schema,
-                notes: Mapping[str, str] | None = None) -> Shard:  # fmt: skip
-    """Check a table and write it as one Parquet file: beside first, then renamed, so that no half of it is ever seen.
+def write_shard(table: pa.Table, file: Path, schema: Schema, notes: Mapping[str, str] | None = None) -> Shard:
+    """Check a table and write it as one Parquet file; `notes` go into the file's own metadata."""
+    with shard_in(file, schema, notes) as shard:
+        shard.add(table)
+    return describe_shard(file)
 
-    A table may come in pieces, at least one; only one is then in memory at a time. `notes` go into the file's own
-    metadata.
-    """
-    pieces = [table] if isinstance(table, pa.Table) else table
+
+@contextmanager
+def shard_in(file: Path, schema: Schema, notes: Mapping[str, str] | None = None) -> Iterator[Pieces]:
+    """A Parquet file that is written in pieces: beside first, then renamed, so that no half of it is ever seen."""
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.{os.getpid()}.part")
     arrow = schema.arrow.with_metadata(dict(notes or {}))
     try:
         # Measured momenta hardly repeat: dictionaries of them make a file a third larger.
         with pq.ParquetWriter(beside, arrow, compression="zstd", use_dictionary=False) as writer:
-            for piece in _checked(pieces, file, schema):
-                writer.write_table(piece.replace_schema_metadata(arrow.metadata), row_group_size=ROW_GROUP)
+            pieces = Pieces(writer, file, schema)
+            yield pieces
+        pieces.check_ids()
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)
-    return describe_shard(file)
 
 
-def _checked(pieces: Iterable[pa.Table], file: Path, schema: Schema) -> Iterator[pa.Table]:
-    """The pieces as the schema has them; no event id may stand in two of them."""
-    ids: list[np.ndarray] = []
-    for piece in pieces:
-        table = piece.select(schema.names).cast(schema.arrow) if piece.num_rows else schema.arrow.empty_table()
-        check(table, schema, str(file))
-        ids.append(table["event_id"].to_numpy())
-        yield table
-    if len(ids) > 1 and len(np.unique(np.concatenate(ids))) < sum(map(len, ids)):
-        raise DataError("event_id is not unique", where=str(file), cure="give every event an id of its own")
+class Pieces:
+    """The tables of one shard, checked one by one."""
+
+    def __init__(self, writer: pq.ParquetWriter, file: Path, schema: Schema) -> None:
+        self.writer, self.file, self.schema = writer, file, schema
+        self.ids: list[np.ndarray] = []
+
+    def add(self, table: pa.Table) -> None:
+        """Check a table and write it behind the others."""
+        arrow = self.schema.arrow
+        table = table.select(self.schema.names).cast(arrow) if table.num_rows else arrow.empty_table()
+        check(table, self.schema, str(self.file))
+        self.ids.append(table["event_id"].to_numpy())
+        self.writer.write_table(table.replace_schema_metadata(self.writer.schema.metadata), row_group_size=ROW_GROUP)
+
+    def check_ids(self) -> None:
+        """Refuse an event id that stands in two of the tables.
+
+        Raises:
+            DataError: it does.
+        """
+        if len(self.ids) > 1 and len(np.unique(np.concatenate(self.ids))) < sum(map(len, self.ids)):
+            raise DataError("event_id is not unique", where=str(self.file), cure="give every event an id of its own")
 
 
 def describe_shard(file: Path) -> Shard:

@@ -254,4 +254,19 @@ def read(folder: Path) -> Run:
         near = [path.parent.name for path in folder.parent.glob("*/run.yaml")] if folder.parent.is_dir() else []
         raise ConfigError("is not the folder of a run: it has no run.yaml", where=str(folder),
                           cure=nearest(folder.name, near))  # fmt: skip
-    return _build(read_yaml(file), str(file))
+    return _build(_found_beside(read_yaml(file), folder.absolute()), str(file))
+
+
+def _found_beside(values: Values, folder: Path) -> Values:
+    """A user's own files as paths from here: an exported run keeps them beside it, under their bare names."""
+    values = {**values}
+    if str(values.get("system", "")).endswith(".py"):
+        values["system"] = str(folder / values["system"])
+    stream = values.get("stream")
+    if isinstance(stream, dict) and isinstance(stream.get("derive"), dict):
+        derive = {
+            name: {**column, "by": str(folder / column["by"])} if ".py:" in str(column.get("by")) else column
+            for name, column in stream["derive"].items()
+        }
+        values["stream"] = {**stream, "derive": derive}
+    return values

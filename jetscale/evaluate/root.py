@@ -13,22 +13,25 @@ from jetscale.events import Events
 from jetscale.schema import Schema, flat, lengths
 
 TREE = "events"
+ROWS = 20_000  # of a basket
 
 
 def write_root(events: Events, file: Path) -> Path:
     """Write a sample as one TTree named `events`, a branch per column; units are those of the sample's manifest.
 
-    Collections become `jet_pt[njet]` and so on, one counter each.
+    Collections become `jet_pt[njet]` and so on, one counter each. Every event stands in it once, in the sample's order,
+    so that it can be a friend of the original by `event_id` or by entry.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         with uproot.recreate(beside) as root:
-            for number, shard in enumerate(events.manifest.shards):
-                branches = _branches(events.read(shard=shard), events.schema)
-                if number == 0:
-                    root.mktree(TREE, {name: ak.type(array).content for name, array in branches.items()})
-                root[TREE].extend(branches)
+            for shard in events.manifest.shards:
+                for table in events.pieces(events.schema.names, shard, ROWS):
+                    branches = _branches(table, events.schema)
+                    if TREE not in root:
+                        root.mktree(TREE, {name: ak.type(array).content for name, array in branches.items()})
+                    root[TREE].extend(branches)
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)

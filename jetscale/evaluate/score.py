@@ -1,93 +1,233 @@
-"""Scoring adds a run's columns to a sample: the same events, the same ids, each exactly once."""
+"""Scoring adds a run's columns to a sample: the same events, the same ids, each exactly once.
+
+Runs that are folds of one split make one scored sample together: every event is scored by the run whose test fold
+holds it, also in a sample that none of them has seen. Shards are written one by one, each with a stamp that says what
+was scored with what; a scoring that was interrupted keeps the whole ones and goes on.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from jetscale import __version__
+from jetscale.config import Values, digest
 from jetscale.data.batch import batch, table_of
 from jetscale.data.rows import NOT_TRAINED, Rows, rows_of
 from jetscale.data.split import part_of
-from jetscale.errors import DataError
-from jetscale.events import MANIFEST, Events, Manifest, Shard, write_manifest, write_shard
+from jetscale.errors import ConfigError, DataError, nearest
+from jetscale.evaluate.folds import fold_of, tested_on
+from jetscale.events import MANIFEST, ROW_GROUP, Events, Manifest, Shard, describe_shard, shard_in, write_manifest
 from jetscale.run import Run
 from jetscale.schema import Column, Schema
-from jetscale.stream import Folds, Split, split_of
+from jetscale.stream import Folds, Split, Stream, split_of
 from jetscale.task import At
 from jetscale.train import checkpoint
 
-ROWS = 2048
 UNSEEN = 3
 SPLIT = Column(name="split", dtype="int8", unit="",
                doc="part in the run's training: 0 train, 1 validation, 2 test, 3 a sample it has not seen")  # fmt: skip
+STAMP = "jetscale.scored"
+SAID = ("scored_by", "sample", "untrained", "added", "weights", "folds", "constants")
 
 
-def score(run_dir: Path, events: Events, out: Path, *, untrained: bool = False) -> Events:
-    """Write a sample with the columns that a trained run adds, and `split`; one that is there already is kept.
+class Scorer(NamedTuple):
+    """A trained run, the splits of all its trainings that held the sample, and how the sample becomes its rows."""
 
-    Columns that another scoring has added are left out. `untrained` scores with the weights that the run started from.
+    name: str
+    run: Run
+    net: nn.Module
+    splits: tuple[Split | Folds, ...]
+    rows: Rows
+
+    @property
+    def outputs(self) -> Schema:
+        """The columns that are added, but for `split`."""
+        return self.rows.back_schema(self.run.task.outputs)
+
+    def columns(self, table: pa.Table) -> pa.Table:
+        """What is added to the events of a table."""
+        task = self.run.task
+        made = self.rows.make(table, task.columns.names, NOT_TRAINED)
+        parts = [self._score(made.slice(start, ROW_GROUP)) for start in range(0, made.num_rows, ROW_GROUP)]
+        scores = self.rows.back(table, pa.concat_tables([task.outputs.arrow.empty_table(), *parts]), task.outputs)
+        id_B = table["event_id"].to_numpy()
+        # Of several trainings behind the weights, the part counts that was closest to training.
+        parts_B = [part_of(id_B, split) for split in self.splits] or [np.full(len(id_B), UNSEEN, dtype=np.int8)]
+        return scores.append_column(SPLIT.name, pa.array(np.minimum.reduce(parts_B)))
+
+    def _score(self, table: pa.Table) -> pa.Table:
+        rows, task = table.num_rows, self.run.task
+        lanes_B = np.zeros(rows, dtype=np.int64)
+        padded = batch([table], task.columns, np.ones(rows), lanes_B, np.arange(rows), At(0, 0, 1.0), self.run.seed)
+        with torch.no_grad():
+            return table_of(padded, task.score(self.net, padded), task.outputs)
+
+
+def score(runs: Path | Sequence[Path], events: Events, out: Path, *, untrained: bool = False,
+          constants: Mapping[str, float] | None = None) -> Events:  # fmt: skip
+    """Write a sample with the columns that trained runs add, and `split`; one that is there already is kept.
+
+    Several runs must be the folds of one split. Columns that another scoring has added are left out, unless the task
+    reads them. `untrained` scores with the weights that a run started from; `constants` are columns that are one number
+    for all events, as `stream.set` is in training, and win over it.
 
     Raises:
+        ConfigError: several runs that are not all folds of one split, a constant that the task does not read.
         DataError: the sample lacks a column, or `out` holds something else.
     """
-    run, net = checkpoint.load_start(run_dir) if untrained else checkpoint.load(run_dir)
-    data = checkpoint.read_data(run_dir)
-    sample = events.manifest.made_by.get("sample", events.fingerprint)
-    added = [column.name for column in (*run.task.outputs.columns, SPLIT)]
-    made_by = {"scored_by": data["run"], "sample": sample, "untrained": untrained, "added": added}
-    if (out / MANIFEST).is_file():
-        return _kept(Events.open(out), made_by)
-    name = next((name for name, one in data["samples"].items() if one["fingerprint"] == sample), None)
-    rows = rows_of(run.stream, name, events, run.task.columns, run.seed, scored=True)
-    outputs = rows.back_schema(run.task.outputs)
-    old = events.manifest.made_by.get("added", [])
-    raw = events.schema.only([name for name in events.schema.names if name not in old])
-    splits = [split_of(one["split"]) for one in data["trained_on"] if sample in one["samples"]]
-    schema = raw.plus(*outputs.columns, SPLIT)
-    shards = [
-        write_shard(_score(run, net, rows, events.read(raw.names, shard), schema, splits), out / shard.file, schema)
-        for shard in events.manifest.shards
-    ]
-    write_manifest(_manifest(events, schema, shards, made_by), out)
+    deque(scoring([runs] if isinstance(runs, Path) else runs, events, out, untrained=untrained, constants=constants),
+          maxlen=0)  # fmt: skip
     return Events.open(out)
 
 
-def _score(run: Run, net: nn.Module, rows: Rows, table: pa.Table, schema: Schema,
-           splits: list[Split | Folds]) -> pa.Table:  # fmt: skip
-    made = rows.make(table, run.task.columns.names, NOT_TRAINED)
-    parts = [_score_rows(run, net, made.slice(start, ROWS)) for start in range(0, made.num_rows, ROWS)]
-    scores = pa.concat_tables(parts) if parts else run.task.outputs.arrow.empty_table()
-    scores = rows.back(table, scores, run.task.outputs)
-    id_B = table["event_id"].to_numpy()
-    # Of several trainings behind the weights, the part counts that was closest to training.
-    parts_B = [part_of(id_B, split) for split in splits] or [np.full(len(id_B), UNSEEN, dtype=np.int8)]
-    split_B = np.minimum.reduce(parts_B)
-    added = {**{name: scores[name] for name in scores.column_names}, SPLIT.name: pa.array(split_B)}
-    kept = {name: table[name] for name in table.column_names if name not in added}
-    return pa.table({**kept, **added}).select(schema.names)
+def scoring(runs: Sequence[Path], events: Events, out: Path, *, untrained: bool = False,
+            constants: Mapping[str, float] | None = None) -> Iterator[int]:  # fmt: skip
+    """The same step by step: how many events are done so far."""
+    scorers = [_scorer(run, events, untrained, constants or {}) for run in runs]
+    if len(runs) > 1:
+        scorers = _in_order(scorers, tested_on([one.run for one in scorers]))
+    made_by = _made_by(scorers, events, untrained, constants or {})
+    if (out / MANIFEST).is_file():
+        _refuse_another(Events.open(out), made_by)
+        yield len(events)
+        return
+    raw = _raw(scorers, events)
+    schema = raw.plus(*scorers[0].outputs.columns, SPLIT)
+    whole, done, shards = _whole(out, events, made_by), 0, []
+    for shard in events.manifest.shards:
+        if shard.file not in whole:
+            with shard_in(out / shard.file, schema, {STAMP: _stamp(made_by, shard)}) as pieces:
+                for table in events.pieces(raw.names, shard):
+                    pieces.add(_scored(scorers, table, schema))
+                    yield done + sum(map(len, pieces.ids))
+        done += shard.rows
+        shards.append(describe_shard(out / shard.file))
+        yield done
+    write_manifest(_manifest(events, schema, shards, made_by), out)
 
 
-def _score_rows(run: Run, net: nn.Module, table: pa.Table) -> pa.Table:
-    rows = table.num_rows
-    lanes_B = np.zeros(rows, dtype=np.int64)
-    padded = batch([table], run.task.columns, np.ones(rows), lanes_B, np.arange(rows), At(0, 0, 1.0), run.seed)
-    with torch.no_grad():
-        return table_of(padded, run.task.score(net, padded), run.task.outputs)
+def _in_order(scorers: Sequence[Scorer], tests: Sequence[int]) -> list[Scorer]:
+    """The runs by their test fold; their outputs must be the same columns."""
+    ordered = [scorer for _, scorer in sorted(zip(tests, scorers, strict=True), key=lambda pair: pair[0])]
+    for scorer in ordered:
+        if scorer.outputs != ordered[0].outputs:
+            raise ConfigError("the folds add different columns", where="score", cure="score with one run at a time")
+    return ordered
 
 
-def _manifest(events: Events, schema: Schema, shards: list[Shard], made_by: dict[str, object]) -> Manifest:
-    history = {**events.manifest.made_by, **made_by}
+def _scorer(run_dir: Path, events: Events, untrained: bool, constants: Mapping[str, float]) -> Scorer:
+    run, net = checkpoint.load_start(run_dir) if untrained else checkpoint.load(run_dir)
+    data, sample = checkpoint.read_data(run_dir), _origin(events)
+    name = next((name for name, one in data["samples"].items() if one["fingerprint"] == sample), None)
+    rows = rows_of(_with(run.stream, constants), name, events, run.task.columns, run.seed, scored=True)
+    known = {*run.task.columns.names, *(column for how in rows.derive.values() for column in how.numbers())}
+    for constant in constants:
+        if constant not in known:
+            raise ConfigError(f"the task reads no column {constant!r}", where=f"--constant {constant}",
+                              cure=nearest(constant, known))  # fmt: skip
+    splits = tuple(split_of(one["split"]) for one in data["trained_on"] if sample in one["samples"])
+    return Scorer(data["run"], run, net, splits, rows)
+
+
+def _with(stream: Stream, constants: Mapping[str, float]) -> Stream:
+    """The stream with other constants, which also win over those of single samples."""
+    samples = {name: source.model_copy(update={"set": {**source.set, **constants}})
+               for name, source in stream.samples.items()}  # fmt: skip
+    return stream.model_copy(update={"set": {**stream.set, **constants}, "samples": samples})
+
+
+def _origin(events: Events) -> str:
+    """The fingerprint before any scoring."""
+    return str(events.manifest.made_by.get("sample", events.fingerprint))
+
+
+def _made_by(scorers: Sequence[Scorer], events: Events, untrained: bool, constants: Mapping[str, float]) -> Values:
+    names = [scorer.name for scorer in scorers]
+    return {
+        "scored_by": names[0] if len(names) == 1 else digest(names),
+        "sample": _origin(events),
+        "untrained": untrained,
+        "added": [column.name for column in (*scorers[0].outputs.columns, SPLIT)],
+        "weights": digest([_weights(scorer.net) for scorer in scorers]),
+        **({"folds": names} if len(names) > 1 else {}),
+        **({"constants": dict(constants)} if constants else {}),
+    }
+
+
+def _weights(net: nn.Module) -> str:
+    content = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        content.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return content.hexdigest()
+
+
+def _raw(scorers: Sequence[Scorer], events: Events) -> Schema:
+    """The sample's columns without those that another scoring has added and no task reads."""
+    read = {name for one in scorers for name in one.rows.raw(one.run.task.columns.names)}
+    old = {name for name in events.manifest.made_by.get("added", []) if name not in read}
+    return events.schema.only([name for name in events.schema.names if name not in old])
+
+
+def _scored(scorers: Sequence[Scorer], table: pa.Table, schema: Schema) -> pa.Table:
+    """The events of a table with the columns of the run that scores each of them."""
+    owner_B = fold_of(table["event_id"].to_numpy(), scorers[0].run) if len(scorers) > 1 else np.zeros(table.num_rows)
+    rows = {number: np.flatnonzero(owner_B == number) for number in np.unique(owner_B).astype(int)}
+    rows = rows or {0: np.zeros(0, dtype=np.int64)}
+    scores = [scorers[number].columns(table.take(row_B)) for number, row_B in rows.items()]
+    added = pa.concat_tables(scores).take(np.argsort(np.concatenate(list(rows.values()))))
+    kept = {name: table[name] for name in table.column_names if name not in added.column_names}
+    return pa.table({**kept, **{name: added[name] for name in added.column_names}}).select(schema.names)
+
+
+def _stamp(made_by: Mapping[str, Any], shard: Shard) -> str:
+    return digest([made_by, shard.sha256, __version__])
+
+
+def _whole(out: Path, events: Events, made_by: Mapping[str, Any]) -> set[str]:
+    """Shards of this very scoring that an interrupted one has left; what it left half done goes.
+
+    Raises:
+        DataError: shards of something else.
+    """
+    stamps = {shard.file: _stamp(made_by, shard) for shard in events.manifest.shards}
+    for file in out.glob("*.parquet"):
+        if file.name not in stamps or _stamped(file) != stamps[file.name]:
+            raise DataError("is in the way: it is no shard of this scoring", where=str(file),
+                            cure="choose another --out, or remove this folder")  # fmt: skip
+    for name in stamps:
+        for half in out.glob(f".{name}.*.part"):
+            half.unlink(missing_ok=True)
+    return {name for name in stamps if (out / name).is_file()}
+
+
+def _stamped(file: Path) -> str:
+    try:
+        notes = pq.read_metadata(file).metadata or {}
+    except (OSError, pa.ArrowException):
+        return ""
+    return str(notes.get(STAMP.encode(), b"").decode())
+
+
+def _manifest(events: Events, schema: Schema, shards: Sequence[Shard], made_by: Mapping[str, Any]) -> Manifest:
+    history = {key: value for key, value in events.manifest.made_by.items() if key not in SAID}
     return events.manifest.but(columns=[column.values() for column in schema.each()],
-                               shards=[shard.values() for shard in shards], made_by=history)  # fmt: skip
+                               shards=[shard.values() for shard in shards],
+                               made_by={**history, **made_by})  # fmt: skip
 
 
-def _kept(there: Events, made_by: dict[str, object]) -> Events:
-    for key, value in made_by.items():
-        if there.manifest.made_by.get(key) != value:
-            raise DataError(f"holds another sample: {key} is {there.manifest.made_by.get(key)!r}, not {value!r}",
+def _refuse_another(there: Events, made_by: Mapping[str, Any]) -> None:
+    for key in SAID:
+        have, want = there.manifest.made_by.get(key), made_by.get(key)
+        if have != want:
+            raise DataError(f"holds another sample: {key} is {have!r}, not {want!r}",
                             where=str(there.path), cure="choose another --out, or remove this folder")  # fmt: skip
-    return there

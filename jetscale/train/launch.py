@@ -28,6 +28,7 @@ from jetscale.stream import Part
 from jetscale.train import checkpoint
 from jetscale.train.checkpoint import Point
 from jetscale.train.engine import Engine, ready_deepspeed, start
+from jetscale.train.exported import is_exported
 from jetscale.train.loop import train as loop
 from jetscale.train.track import Tracker
 from jetscale.train.world import World
@@ -143,6 +144,8 @@ def finished(run: Run, name: str, out: Path) -> bool:
 
 def _refuse_strangers(out: Path) -> None:
     """A folder that no run has written in may hold logs and nothing else."""
+    if is_exported(out):
+        raise TrainError("holds an exported run", where=str(out), cure="choose another --out")
     if out.is_dir() and not (out / "run.yaml").is_file():
         others = sorted(path.name for path in out.iterdir() if path.suffix != ".log" and path.name != LOCK)
         if others:

@@ -15,7 +15,7 @@ import pytest
 FLOOR = {"config", "errors"}
 PURE = {"physics", "nn", "metrics", "keyed"}
 TABLES = {"schema", "events"}
-NOUNS = {"task", "derive", "stream", "run", "study"}
+NOUNS = {"task", "aggregates", "derive", "stream", "run", "study"}
 BELOW = FLOOR | PURE | TABLES | NOUNS | {"jetscale", "shape", "terminal", "userfile"}
 
 MAY: dict[str, set[str]] = {
@@ -31,6 +31,7 @@ MAY: dict[str, set[str]] = {
     "events": FLOOR | {"schema"},
     "userfile": FLOOR,
     "task": FLOOR | PURE | TABLES | {"userfile"},
+    "aggregates": {"task"},
     "derive": FLOOR | PURE | TABLES | {"userfile"},
     "stream": FLOOR | TABLES | {"keyed", "derive"},
     "run": FLOOR | TABLES | {"shape", "task", "derive", "stream"},
@@ -55,6 +56,8 @@ LIBRARIES: dict[str, set[str]] = {
     "mplhep": {"evaluate"},
     "pythia8mc": {"data"},
     "fastjet": {"data"},
+    "onnx": {"evaluate.onnx"},
+    "onnxruntime": {"evaluate.onnx"},
 }
 
 
@@ -162,7 +165,8 @@ def test_the_table_bites(root, tmp_path, file, line, found):
 
 
 def test_every_library_is_declared(root, project):
-    wanted = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["mc"]
+    extras = project["project"]["optional-dependencies"]
+    wanted = [*project["project"]["dependencies"], *extras["mc"], *extras["export"]]
     declared = {re.split(r"[\[<>=~! ]", name)[0].lower() for name in wanted}
     provides = importlib.metadata.packages_distributions()
     missing = set()

@@ -17,7 +17,7 @@ from jetscale.events import Events
 from jetscale.systems.assigner import Assigner
 from jetscale.train.checkpoint import read_data
 
-COMMANDS = ["quickstart", "generate", "systems", "show", "train", "score", "report", "doctor"]
+COMMANDS = ["quickstart", "generate", "systems", "show", "train", "score", "export", "report", "doctor"]
 
 
 @pytest.fixture
