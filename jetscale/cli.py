@@ -119,17 +119,17 @@ def show(
 
 @app.command(epilog="Example: jetscale train shipped:assigner --out run --set horizon.epochs=5")
 def train(job: Job, out: Out, sets: Sets = None) -> None:
-    """Train one task on one stream. A folder that holds the same run, finished, is left as it is."""
+    """Train one task on one stream. The same command again goes on with what was interrupted; what is done is left."""
     from jetscale.run import load
 
     run = load(_file(job), sets or ()).run
     from jetscale.data.plan import Plan
     from jetscale.shape import shape
     from jetscale.train import launch
-    from jetscale.train.checkpoint import is_complete
+    from jetscale.train.checkpoint import is_complete, newest
 
     _check_out(out)
-    given = shape(run.scale.shape)
+    given, found = shape(run.scale.shape), newest(out)
     terminal, trained = Terminal(stages=2 + (run.scale.launch == "ray")), is_complete(out)
     if trained:
         launch.train(run, out)
@@ -137,8 +137,10 @@ def train(job: Job, out: Out, sets: Sets = None) -> None:
         with terminal.stage("opening and counting samples"):
             counted = launch.prepare(run, run.stream.open())
             Plan(run, counted.chunks)
+            launch.finished(run, launch.name_of(run, counted), out)
+        going_on = f", going on from step {found[1].step}" if found else ""
         log, ray = terminal.logs_to(out / LOG), _ray(terminal, given if run.scale.launch == "ray" else None)
-        with log, ray, terminal.stage(f"training {run.system}", follow=out / "log.jsonl"):
+        with log, ray, terminal.stage(f"training {run.system}{going_on}", follow=out / "log.jsonl"):
             launch.train(run, out, counted)
     said = "already trained:" if trained else "the run is"
     terminal.say(f"{said} {out}; next: jetscale report {out} --events SAMPLE... --out REPORT")

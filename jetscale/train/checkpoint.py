@@ -7,6 +7,7 @@ checkpoints/step-00000120/
     weights.safetensors      parameters and buffers, whole
     memory-000.safetensors   what the optimiser remembers, each worker its share of the parameters
     at.json                  step, figures, the best validation so far
+    run.yaml                 the run that made it
     COMPLETE                 written last: every file with its size
 
 Nothing in a checkpoint depends on the engine, its stage or the number of workers, and random numbers are functions of
@@ -92,6 +93,7 @@ def _write(beside: Path, engine: Engine, point: Point) -> None:
     if world.first:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, beside / WEIGHTS)
         (beside / POINT).write_text(json.dumps(point.values(), indent=1) + "\n")
+        (beside / "run.yaml").write_text(engine.run.to_yaml())
 
 
 def _finish(beside: Path, final: Path) -> None:

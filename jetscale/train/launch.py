@@ -66,7 +66,7 @@ def train(run: Run, out: Path, counted: Counted | None = None) -> Path:
     shape(run.scale.shape)
     counted = counted or prepare(run, run.stream.open())
     Plan(run, counted.chunks)  # refuses here what would otherwise be refused on every worker
-    name = run.name(counted.fingerprints, checkpoint.read_data(Path(run.start))["run"] if run.start else None)
+    name = name_of(run, counted)
     if finished(run, name, out):
         return out
     out.mkdir(parents=True, exist_ok=True)
@@ -92,6 +92,11 @@ def _alone(out: Path) -> Iterator[None]:
             raise TrainError("another jetscale train is at work here", where=str(out),
                              cure="wait for it, stop it, or choose another --out") from None  # fmt: skip
         yield
+
+
+def name_of(run: Run, counted: Counted) -> str:
+    """The digest that names the run, from the content of its samples and of the run that it starts from."""
+    return run.name(counted.fingerprints, checkpoint.read_data(Path(run.start))["run"] if run.start else None)
 
 
 def prepare(run: Run, samples: Mapping[str, Events]) -> Counted:

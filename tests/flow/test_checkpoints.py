@@ -1,4 +1,4 @@
-"""Two workers' checkpoints are gone on from by one, and by two, with any engine and stage, as if nothing had happened."""
+"""From two workers' checkpoints one or two go on, with any engine and stage, as if nothing had happened."""
 
 import os
 from pathlib import Path

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from jetscale.config import Values
 from jetscale.errors import ConfigError, TrainError
 from jetscale.events import Events
 from jetscale.run import Best, Run, resolve
 from jetscale.systems.assigner import Assigner
+from jetscale.task import Batch
 from jetscale.train import checkpoint
 from jetscale.train.best import Watch, seen, spent
 from jetscale.train.checkpoint import Point
@@ -178,9 +180,12 @@ def test_the_events_of_a_loss_that_is_not_finite_are_written_out(
     toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loss, odd = Assigner.loss, 1234
-    monkeypatch.setattr(Assigner, "loss", lambda self, net, batch: {
-        term: torch.where(batch["event_id"] == odd, torch.nan, value_B) for term, value_B in loss(self, net, batch).items()
-    })  # fmt: skip
+
+    def with_odd(self: Assigner, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        found = loss(self, net, batch)
+        return {term: value_B.where(batch["event_id"] != odd, torch.nan) for term, value_B in found.items()}
+
+    monkeypatch.setattr(Assigner, "loss", with_odd)
     split = {"train": 1, "validation": 0, "test": 0}
     run = _run(toy, stream={"samples": {"toy": {"events": str(toy)}}, "split": split})
     with pytest.raises(TrainError, match=r"the loss of step (\d+) is not finite[^$]*odd-events.json"):
