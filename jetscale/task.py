@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -84,6 +84,33 @@ class Batch:
         return uniform(key).to(torch.float32).clamp(1e-7, 1.0 - 1e-7)
 
 
+class Aggregate(ABC):
+    """Numbers that are fitted once over the training part: a mean, a histogram. Abstract; see jetscale.aggregates.
+
+    They become buffers of the network, so that they travel with its weights. `names` says what each entry of `odd`
+    counts.
+    """
+
+    names: Sequence[str]
+
+    @abstractmethod
+    def sums(self, batch: Batch) -> dict[str, Tensor]:
+        """What a batch contributes, float64: these add up over batches. `odd` counts values that cannot be used,
+        `weight` says how much there is."""
+
+    @abstractmethod
+    def numbers(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What follows from the sums over the whole training part, float32."""
+
+    @abstractmethod
+    def neutral(self) -> dict[str, Tensor]:
+        """Numbers of the right shapes, for a network whose buffers are about to be loaded."""
+
+
+Fitted = Mapping[str, Mapping[str, Tensor]]
+NOTHING: Fitted = {}
+
+
 class Task(Config):
     """What a network must do with a batch. Abstract; every system's Task is final.
 
@@ -95,9 +122,17 @@ class Task(Config):
     columns: ClassVar[Schema]
     outputs: ClassVar[Schema]
 
+    def needs(self) -> Mapping[str, Aggregate]:
+        """What must be fitted over the training part before a network can be built, by name."""
+        return {}
+
+    def neutral(self) -> Fitted:
+        """Numbers for a network that is built in order to be loaded."""
+        return {name: aggregate.neutral() for name, aggregate in self.needs().items()}
+
     @abstractmethod
-    def build(self, seed: int) -> nn.Module:
-        """The network with fresh weights, the same for the same seed."""
+    def build(self, seed: int, fitted: Fitted = NOTHING) -> nn.Module:
+        """The network with fresh weights, the same for the same seed; `fitted` holds the numbers of each need."""
 
     @abstractmethod
     def weights(self, batch: Batch) -> dict[str, Tensor]:

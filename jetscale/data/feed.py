@@ -177,12 +177,18 @@ class Pass:
     def batches(self, rows: int) -> Iterator[tuple[str, Batch]]:
         """(sample, batch) of at most so many rows."""
         for item, table in self.source.read(self.items()):
-            for start in range(0, table.num_rows, rows):
-                part = table.slice(start, rows)
-                n = part.num_rows
-                weight_B = training_weight(part, self.weighting[item.sample])
-                yield item.sample, batch([part], self.schema, weight_B, np.zeros(n, dtype=np.int64),
-                                         np.arange(start, start + n), At(0, 0, 1.0), self.seed)  # fmt: skip
+            weight_B = training_weight(table, self.weighting[item.sample])
+            for part in in_batches(table, weight_B, self.schema, rows, self.seed):
+                yield item.sample, part
+
+
+def in_batches(table: pa.Table, weight_B: np.ndarray, schema: Schema, rows: int, seed: int) -> Iterator[Batch]:
+    """Batches of at most so many rows of a table, outside of any training."""
+    for start in range(0, table.num_rows, rows):
+        part = table.slice(start, rows)
+        n = part.num_rows
+        yield batch([part], schema, weight_B[start : start + n], np.zeros(n, dtype=np.int64),
+                    np.arange(start, start + n), At(0, 0, 1.0), seed)  # fmt: skip
 
 
 def ahead(things: Iterator[T], depth: int = 2) -> Iterator[T]:

@@ -8,6 +8,7 @@ masses (slide 8: Gumbel-softmax, arXiv:1611.01144). Two networks: dense, and equ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, final
 
 import awkward as ak
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from jetscale import metrics
+from jetscale.aggregates import Moments
 from jetscale.config import Values
 from jetscale.events import complete
 from jetscale.nn.equivariant import EquivariantStack
@@ -28,11 +30,12 @@ from jetscale.physics.decays import boost, isotropic, phase_space
 from jetscale.physics.groupings import minimum_group_mass, reconstruct
 from jetscale.physics.kinematics import mass, p4
 from jetscale.schema import JET_EVENTS, Column, Schema, flat, lengths
-from jetscale.task import Batch, Task
+from jetscale.task import NOTHING, Aggregate, Batch, Fitted, Task
 
 KINDS = 3  # none, parent 1, parent 2
 SWAPPED = [0, 2, 1]
 FIGURES = ("f10", "peak_fraction", "width", "median", "mass_auc", "relative_signal_position", "jet_accuracy")
+FEATURES = ("log pt", "eta", "cos phi", "sin phi", "E", "px", "py", "pz")
 MASS_FLOOR = 1.0  # GeV: sqrt has no gradient at 0
 REFERENCE_FLOOR = 300.0  # GeV: light targets would otherwise outweigh all others in the relative mass loss
 
@@ -71,11 +74,17 @@ class Assigner(Task):
         "groups", description="mass target of background: its hard-parton groups, or the smallest mass of alike groups"
     )
 
-    def build(self, seed: int) -> nn.Module:
+    standardise: bool = Field(False, description="shift and scale the features of jets by their fitted moments")
+
+    def needs(self) -> Mapping[str, Aggregate]:
+        """Mean and deviation of the features of jets, where these are standardised."""
+        return {"jets": Moments(self._features, FEATURES)} if self.standardise else {}
+
+    def build(self, seed: int, fitted: Fitted = NOTHING) -> nn.Module:
         """The network with fresh weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return JetNetwork(self)
+            return JetNetwork(self, fitted["jets"] if self.standardise else None)
 
     def weights(self, batch: Batch) -> dict[str, Tensor]:
         """The row's weight where the term's truth is known."""
@@ -130,6 +139,11 @@ class Assigner(Task):
         rank_J = torch.arange(batch.mask("jet").shape[1], device=batch.weight_B.device)
         return batch.mask("jet") & (rank_J < self.jets)
 
+    def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Features of the jets that are looked at, (B, J, 8), and their event's weight, (B, J)."""
+        mask_BJ = self._mask(batch)
+        return jet_features(*self._jets(batch), mask_BJ, self.inputs), mask_BJ * batch.weight_B[:, None]
+
     def _jets(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         return batch["jet_pt"], batch["jet_eta"], batch["jet_phi"], batch["jet_mass"]
 
@@ -170,9 +184,12 @@ class JetNetwork(nn.Module):
     done in the inputs' precision; only the features are cast to that of the weights.
     """
 
-    def __init__(self, task: Assigner) -> None:
+    def __init__(self, task: Assigner, moments: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
         self.task = task
+        if moments is not None:
+            self.register_buffer("mean_C", moments["mean"].clone())
+            self.register_buffer("deviation_C", moments["deviation"].clone())
         if task.network == "equivariant":
             self.stack: nn.Module = EquivariantStack(8, task.width, task.layers, KINDS)
         else:
@@ -181,6 +198,9 @@ class JetNetwork(nn.Module):
     def forward(self, pt_BJ: Tensor, eta_BJ: Tensor, phi_BJ: Tensor, mass_BJ: Tensor, mask_BJ: Tensor) -> Tensor:
         """Logits of none, parent 1, parent 2."""
         features_BJC = jet_features(pt_BJ, eta_BJ, phi_BJ, mass_BJ, mask_BJ, self.task.inputs)
+        if self.task.standardise:
+            shifted_BJC = (features_BJC - self.get_buffer("mean_C")) / self.get_buffer("deviation_C")
+            features_BJC = torch.where(mask_BJ[..., None], shifted_BJC, 0.0)
         features_BJC = features_BJC.to(next(self.stack.parameters()).dtype)
         if self.task.network == "equivariant":
             logits: Tensor = self.stack(features_BJC, mask_BJ)

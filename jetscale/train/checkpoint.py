@@ -34,6 +34,7 @@ from jetscale.config import Config, build
 from jetscale.errors import TrainError
 from jetscale.events import write_text
 from jetscale.run import Run, read
+from jetscale.task import Fitted
 from jetscale.train import exported
 from jetscale.train.best import Watch
 from jetscale.train.engine import Engine, load_weights
@@ -203,7 +204,7 @@ def load(out: Path) -> tuple[Run, nn.Module]:
         TrainError: not trained to its end, or weights that do not fit.
     """
     run = read(out)
-    net = run.task.build(run.seed)
+    net = run.task.build(run.seed, run.task.neutral())
     start_from(net, chosen(out))
     return run, net.eval()
 
@@ -211,12 +212,17 @@ def load(out: Path) -> tuple[Run, nn.Module]:
 def load_start(out: Path) -> tuple[Run, nn.Module]:
     """A run and its network as it was before the first step."""
     run = read(out)
-    return run, starting_net(run).eval()
+    net = starting_net(run, run.task.neutral())
+    if run.task.needs():
+        # The numbers that were fitted before the first step stand in the trained network.
+        weights = load_file(_weights(chosen(out)))
+        net.load_state_dict({name: weights[name] for name, _ in net.named_buffers()}, strict=False)
+    return run, net.eval()
 
 
-def starting_net(run: Run) -> nn.Module:
-    """Fresh weights, or those of the run that this one starts from."""
-    net = run.task.build(run.seed)
+def starting_net(run: Run, fitted: Fitted) -> nn.Module:
+    """Fresh weights and fitted numbers, or those of the run that this one starts from."""
+    net = run.task.build(run.seed, run.task.neutral() if run.start else fitted)
     if run.start:
         start_from(net, chosen(Path(run.start)))
     return net
@@ -224,8 +230,12 @@ def starting_net(run: Run) -> nn.Module:
 
 def start_from(net: nn.Module, place: Path) -> None:
     """Put the weights of a checkpoint into a network."""
-    file = place / (exported.MODEL if exported.is_exported(place) else WEIGHTS)
+    file = _weights(place)
     load_weights(net, load_file(file), str(file))
+
+
+def _weights(place: Path) -> Path:
+    return place / (exported.MODEL if exported.is_exported(place) else WEIGHTS)
 
 
 def write_data(out: Path, values: Mapping[str, object]) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from jetscale.config import Values, build, difference
 from jetscale.data.chunks import check_samples, count, mean_weight, needed, readers
 from jetscale.data.cluster import cluster
 from jetscale.data.feed import Feed, Pass, weightings
+from jetscale.data.fit import fit, fit_stream
 from jetscale.data.plan import Chunk, Plan
 from jetscale.data.source import Bytes, PyarrowBytes, RayBytes
 from jetscale.errors import JetscaleError, TrainError
@@ -25,6 +26,7 @@ from jetscale.events import Events, write_text
 from jetscale.run import Run, read
 from jetscale.shape import shape
 from jetscale.stream import Part
+from jetscale.task import NOTHING, Fitted
 from jetscale.train import checkpoint
 from jetscale.train.checkpoint import Point
 from jetscale.train.engine import Engine, ready_deepspeed, start
@@ -45,11 +47,12 @@ class LostError(TrainError):
 
 
 class Counted(NamedTuple):
-    """What is known of the samples before the first step: chunks with counts, mean weights, fingerprints."""
+    """What is known of the samples before the first step: chunks with counts, mean weights, fingerprints, fits."""
 
     chunks: dict[str, tuple[Chunk, ...]]
     means: dict[str, float]
     fingerprints: dict[str, str]
+    fitted: Fitted = NOTHING
 
 
 def train(run: Run, out: Path, counted: Counted | None = None) -> Path:
@@ -69,17 +72,32 @@ def train(run: Run, out: Path, counted: Counted | None = None) -> Path:
     name = name_of(run, counted)
     if finished(run, name, out):
         return out
-    out.mkdir(parents=True, exist_ok=True)
-    with _alone(out):
-        if checkpoint.newest(out) is None:
-            shutil.rmtree(out / checkpoint.FOLDER, ignore_errors=True)
-        write_text(out / "run.yaml", run.to_yaml())
-        checkpoint.write_data(out, data_of(run, name, counted))
-        if run.scale.launch == "here":
-            work(run, name, counted, out, world_here(run))
-        else:
-            _on_ray(run, name, counted, out)
+    with _place(run):
+        run, counted = _fitted(run, counted)
+        out.mkdir(parents=True, exist_ok=True)
+        with _alone(out):
+            if checkpoint.newest(out) is None:
+                shutil.rmtree(out / checkpoint.FOLDER, ignore_errors=True)
+            write_text(out / "run.yaml", run.to_yaml())
+            checkpoint.write_data(out, data_of(run, name, counted))
+            if run.scale.launch == "here":
+                work(run, name, counted, out, world_here(run))
+            else:
+                _on_ray(run, name, counted, out)
     return out
+
+
+def _place(run: Run) -> AbstractContextManager[None]:
+    """Where the work is done: one Ray for the fit and for the training, or this process."""
+    return cluster(shape(run.scale.shape)) if run.scale.launch == "ray" else nullcontext()
+
+
+def _fitted(run: Run, counted: Counted) -> tuple[Run, Counted]:
+    """The resolved run with the numbers of its stream, and those of its task; a warm start brings these along."""
+    samples = run.stream.open()
+    run = fit_stream(run, samples, counted.chunks, counted.means)
+    numbers = {} if run.start else fit(run, samples, counted.chunks, counted.means)
+    return run, counted._replace(fitted=numbers)
 
 
 @contextmanager
@@ -166,7 +184,7 @@ def work(run: Run, name: str, counted: Counted, out: Path, world: World) -> None
     validation = Pass(counted.chunks, "validation", _bytes(run, samples, counted, "validation"), run.task.columns,
                       weightings(run.stream, counted.means), seed=run.seed, rank=world.rank,
                       world=world.size)  # fmt: skip
-    engine, point = _engine(run, out, world)
+    engine, point = _engine(run, counted.fitted, out, world)
     track = Tracker(run, name, out, feed.plan.steps, point.step) if world.first else None
     status = "failed"
     try:
@@ -177,12 +195,12 @@ def work(run: Run, name: str, counted: Counted, out: Path, world: World) -> None
             track.close(status)
 
 
-def _engine(run: Run, out: Path, world: World) -> tuple[Engine, Point]:
+def _engine(run: Run, fitted: Fitted, out: Path, world: World) -> tuple[Engine, Point]:
     """The engine as the newest complete checkpoint has it, or fresh. The first worker says which, for all."""
     place, point = world.gather(checkpoint.newest(out))[0] or (None, Point())
     if place is None:
-        return start(run, checkpoint.starting_net(run), world), point
-    net = run.task.build(run.seed)
+        return start(run, checkpoint.starting_net(run, fitted), world), point
+    net = run.task.build(run.seed, run.task.neutral())
     checkpoint.start_from(net, place)
     engine = start(run, net, world)
     checkpoint.go_on(engine, place, point)
