@@ -35,7 +35,7 @@ from jetscale.train.loop import train as loop
 from jetscale.train.track import Tracker
 from jetscale.train.world import World
 
-LOCK = ".lock"
+LOCK, RAYS = ".lock", "ray-"
 LOST = re.compile(
     r"ActorDied|ActorUnavailable|RayActorError|NodeDied|WorkerHealthCheck|WorkerGroupStartup|Preemption|OutOfMemory"
     r"|Connection (closed|reset)|[Gg]loo|NCCL|DistNetworkError|DistBackendError"
@@ -76,6 +76,8 @@ def train(run: Run, out: Path, counted: Counted | None = None) -> Path:
         run, counted = _fitted(run, counted)
         out.mkdir(parents=True, exist_ok=True)
         with _alone(out):
+            for left in out.glob(f"{RAYS}*"):
+                shutil.rmtree(left, ignore_errors=True)
             if checkpoint.newest(out) is None:
                 shutil.rmtree(out / checkpoint.FOLDER, ignore_errors=True)
             write_text(out / "run.yaml", run.to_yaml())
@@ -260,7 +262,7 @@ def _fit(run: Run, name: str, counted: Counted, out: Path) -> None:
     given = shape(run.scale.shape)
     per_worker = {"CPU": given.cpus_per_worker, **({"GPU": given.gpus_per_worker} if given.gpus_per_worker else {})}
     # A name and a folder of its own for every start: what Ray remembers of one must not reach the next.
-    with TemporaryDirectory(prefix="ray-", dir=out) as storage:
+    with TemporaryDirectory(prefix=RAYS, dir=out) as storage:
         TorchTrainer(
             _worker,
             train_loop_config={"run": run.values(), "name": name, "counted": counted, "out": str(out.absolute())},

@@ -12,7 +12,7 @@ from jetscale.errors import TrainError
 from jetscale.run import Run
 from jetscale.task import At
 from jetscale.train import checkpoint
-from jetscale.train.best import seen, spent
+from jetscale.train.best import Watch, seen, spent
 from jetscale.train.checkpoint import Point
 from jetscale.train.engine import Engine, NotFiniteError, rate_at
 from jetscale.train.odd import write_odd
@@ -27,7 +27,7 @@ def train(run: Run, engine: Engine, feed: Feed, validation: Pass, world: World, 
     plan, best, clock = feed.plan, run.best, _Clock()
     if not point.step:
         point = _check(run, engine, validation, world, track, plan.at(0), point)
-        if best:
+        if best and run.start:
             checkpoint.save(out, engine, point)
     for step in clock.watch(ahead(feed.steps(point.step))):
         loss = _step(engine, step, out)
@@ -76,7 +76,9 @@ def _check(run: Run, engine: Engine, validation: Pass, world: World, track: Trac
     if track:
         track.validation(at, figures)
     known = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-    return point.but(figures=known, watch=seen(point.watch, run.best, figures, at.step))
+    watch = seen(point.watch, run.best, figures, at.step)
+    # A network that has learned nothing is no candidate, however sharp its peak; one to start from is.
+    return point.but(figures=known, watch=watch if at.step or run.start else Watch())
 
 
 def _due(done: int, steps: int, every: float) -> bool:

@@ -150,12 +150,22 @@ def test_patience_ends(toy: Path, tmp_path: Path, metric: str) -> None:
     lazy = {"rate": 1e-30, "weight_decay": 0.0}
     run = _run(toy, best={"metric": metric, "better": "high", "patience": 2}, optimiser=lazy)
     out = train(run, tmp_path / "run")
-    assert len(lines(out, "validation")) == 3
-    assert checkpoint.chosen(out).name == "step-00000000"
+    checked = [line["step"] for line in lines(out, "validation")]
+    assert len(checked) == 4
+    assert checkpoint.chosen(out).name == f"step-{checked[1]:08d}", "a network that has learned nothing is no candidate"
     assert checkpoint.is_complete(out)
     written = (out / "log.jsonl").stat().st_mtime_ns
     train(run, out)
     assert (out / "log.jsonl").stat().st_mtime_ns == written, "a run that stopped early has come to its end"
+
+
+def test_what_a_run_starts_from_may_stay_the_best(toy: Path, whole: Path, tmp_path: Path) -> None:
+    spoilt = {"rate": 1.0, "schedule": "constant", "warm_up": 0.0}
+    best = {"metric": "loss_label", "better": "low", "patience": 1}
+    out = train(_run(toy, start=str(whole), best=best, optimiser=spoilt), tmp_path / "run")
+    assert checkpoint.chosen(out).name == "step-00000000"
+    kept, started = (checkpoint.load(folder)[1].state_dict() for folder in (out, whole))
+    assert all(kept[name].equal(started[name]) for name in started)
 
 
 def test_a_metric_that_is_not_there_is_refused_before_the_first_step(toy: Path, tmp_path: Path) -> None:
