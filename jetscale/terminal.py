@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -24,6 +24,7 @@ Line = Mapping[str, Any]
 LOOK_S = 0.25
 TAIL_LINES = 15
 MARK = 256
+BEGINNINGS = ("start", "resume")  # what was said before these is not about the training that is under way
 
 
 class Terminal:
@@ -119,45 +120,50 @@ class Terminal:
 
 
 class Tail:
-    """The newest line of each kind that is added to a JSON-lines file from now on."""
+    """The newest line of each kind that is added to a JSON-lines file from now on, by the training under way."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.at = file.stat().st_size if file.is_file() else 0
-        self.mark = self._mark()
+        self.at, self.mark = 0, b""
         self.kinds: dict[str, Line] = {}
+        if file.is_file():
+            with file.open("rb") as stream:
+                self.at = stream.seek(0, os.SEEK_END)
+                self.mark = self._mark(stream)
 
     def last(self) -> Mapping[str, Line]:
         """Read on from where the last look ended; a half-written line waits for the next look."""
-        if not self.file.is_file():
-            return self.kinds
-        # A file begun anew may already have outgrown the old one, so its size alone does not tell.
-        if self._mark() != self.mark:
-            self.at, self.kinds = 0, {}
-        with self.file.open("rb") as stream:
-            stream.seek(self.at)
-            new = stream.read()
-        whole = new[: new.rfind(b"\n") + 1]
-        self.at += len(whole)
-        self.mark = self._mark()
-        for text in whole.splitlines():
-            line = json.loads(text)
-            self.kinds[line["kind"]] = line
+        if self.file.is_file():
+            # One stream for the whole look: another file may be renamed into this one's place meanwhile.
+            with self.file.open("rb") as stream:
+                self._look(stream)
         return self.kinds
 
-    def _mark(self) -> bytes:
+    def _look(self, stream: BinaryIO) -> None:
+        # A file begun anew may already have outgrown the old one, so its size alone does not tell.
+        if self._mark(stream) != self.mark:
+            self.at, self.kinds = 0, {}
+        stream.seek(self.at)
+        new = stream.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self.at += len(whole)
+        self.mark = self._mark(stream)
+        for text in whole.splitlines():
+            line = json.loads(text)
+            if line["kind"] in BEGINNINGS:
+                self.kinds = {}
+            self.kinds[line["kind"]] = line
+
+    def _mark(self, stream: BinaryIO) -> bytes:
         """The last bytes that were read, as they stand in the file now."""
-        if not self.at or not self.file.is_file():
-            return b""
-        with self.file.open("rb") as stream:
-            start = max(0, self.at - MARK)
-            stream.seek(start)
-            return stream.read(self.at - start)
+        start = max(0, self.at - MARK)
+        stream.seek(start)
+        return stream.read(self.at - start)
 
 
 def sentences(last: Mapping[str, Line]) -> list[str]:
     """Plain lines of where a training stands: its newest validation and its newest step, as far as there are any."""
-    found = [said] if (said := _validation(last.get("validation"))) else []
+    found = [said for said in (_resumed(last.get("resume")), _validation(last.get("validation"))) if said]
     step = last.get("step")
     if step is not None:
         found.append(f"step {step['step']} of {step['of']}  {_numbers(step['loss'])}  {_pace(step)}")
@@ -168,7 +174,7 @@ def picture(last: Mapping[str, Line]) -> RenderableType:
     """The same as a bar with three lines under it."""
     step = last.get("step")
     if step is None:
-        return Text("  waiting for the first step", style="dim")
+        return Text(f"  {_resumed(last.get('resume')) or 'waiting for the first step'}", style="dim")
     table = Table.grid(padding=(0, 2))
     table.add_row("", f"step {step['step']} of {step['of']}",
                   ProgressBar(total=step["of"], completed=step["step"], width=40))  # fmt: skip
@@ -177,6 +183,11 @@ def picture(last: Mapping[str, Line]) -> RenderableType:
     if said := _validation(last.get("validation")):
         table.add_row("", "so far", said)
     return table
+
+
+def _resumed(line: Line | None) -> str:
+    """Empty where a training began anew."""
+    return f"going on from step {line['step']} of {line['steps']}" if line else ""
 
 
 def _numbers(values: Mapping[str, float | None]) -> str:

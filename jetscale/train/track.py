@@ -1,89 +1,104 @@
-"""Where a training can be watched: always a JSON-lines log, and Weights & Biases if the run says so."""
+"""A training's own record: one JSON line per logged step and validation, and the same numbers for the boards."""
 
 from __future__ import annotations
 
 import json
 import math
-import netrc
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jetscale.events import write_text
 from jetscale.run import Run
 from jetscale.task import At
+from jetscale.train.board import boards
+
+LOG = "log.jsonl"
+Line = dict[str, Any]
 
 
 class Tracker:
-    """The first worker's record of a run. Without an API key Weights & Biases writes to the run's folder, offline."""
+    """The first worker's record of a run that makes `steps` steps and goes on from step `after`.
 
-    def __init__(self, run: Run, name: str, out: Path, steps: int) -> None:
-        self.steps = steps
+    The log then has every step once, whatever was written after the checkpoint that the run goes on from, and the
+    boards are drawn from it: they may have lost what was shown to them last.
+    """
+
+    def __init__(self, run: Run, name: str, out: Path, steps: int, after: int = 0) -> None:
+        self.steps, self.after = steps, after
+        kept = [line for line in lines(out) if after and line["kind"] != "end" and line.get("step", 0) <= after]
+        self.seconds_before = max((line.get("seconds", 0.0) for line in kept), default=0.0)
+        start: Line = {"kind": "resume", "step": after} if after else {"kind": "start"}
+        beginning = [*kept, {**start, "steps": steps, "run": name}]
+        write_text(out / LOG, "".join(json.dumps(line) + "\n" for line in beginning))
+        self.log = (out / LOG).open("a", buffering=1)
+        self.boards = boards(run, name, out)
+        for line in kept:
+            self._show(line)
         self.began = time.monotonic()
-        self.log = (out / "log.jsonl").open("w", buffering=1)
-        self.wandb = _start_wandb(run, name, out) if run.track.wandb else None
-        self._write({"kind": "start", "steps": steps, "run": name})
 
     def step(self, at: At, loss: Mapping[str, float], rate: float, events_per_s: float, wait: float) -> None:
         """One line about a step: `wait` is the share of time spent waiting for data."""
-        spent = time.monotonic() - self.began
-        left = spent / (at.step + 1) * (self.steps - at.step - 1)
-        self._write({"kind": "step", "step": at.step + 1, "of": self.steps, "epoch": at.epoch, "loss": dict(loss),
-                     "rate": rate, "events_per_s": round(events_per_s, 1), "wait": round(wait, 4),
-                     "left_s": round(left, 1)})  # fmt: skip
-        values = {f"loss/{term}": value for term, value in loss.items()}
-        self._wandb({**values, "rate": rate, "events_per_s": events_per_s, "wait": wait}, at.step + 1)
+        done = at.step + 1
+        left = (time.monotonic() - self.began) / (done - self.after) * (self.steps - done)
+        self._say({"kind": "step", "step": done, "of": self.steps, "epoch": at.epoch, "loss": _known(loss),
+                   "rate": rate, "events_per_s": round(events_per_s, 1), "wait": round(wait, 4),
+                   "seconds": self._seconds(), "left_s": round(left, 1)})  # fmt: skip
 
     def validation(self, at: At, figures: Mapping[str, float]) -> None:
         """One line about a pass over the validation part."""
-        # JSON has no NaN: a figure that cannot be formed, an AUC without background say, is null.
-        known = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-        self._write({"kind": "validation", "step": at.step, "metrics": known})
-        self._wandb({f"validation/{name}": value for name, value in figures.items()}, at.step)
+        self._say({"kind": "validation", "step": at.step, "metrics": _known(figures), "seconds": self._seconds()})
 
     def close(self, status: str) -> None:
-        """End the record; a run that is not closed would never appear as finished."""
-        self._write({"kind": "end", "status": status, "seconds": round(time.monotonic() - self.began, 1)})
+        """End the record."""
+        self._say({"kind": "end", "status": status, "seconds": self._seconds()})
         self.log.close()
-        if self.wandb is not None:
-            self.wandb.finish(exit_code=0 if status == "done" else 1)
+        for board in self.boards:
+            board.close(status == "done")
 
-    def _write(self, line: Mapping[str, object]) -> None:
+    def _seconds(self) -> float:
+        """How long the steps of this log took, those before a restart included."""
+        return round(self.seconds_before + time.monotonic() - self.began, 1)
+
+    def _say(self, line: Line) -> None:
         self.log.write(json.dumps(line, allow_nan=False) + "\n")
+        self._show(line)
 
-    def _wandb(self, values: Mapping[str, float], step: int) -> None:
-        if self.wandb is not None:
-            self.wandb.log(dict(values), step=step)
-
-
-def lines(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """The lines of one kind in a run's log: start, step, validation or end."""
-    every = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line for line in every if line["kind"] == kind]
+    def _show(self, line: Line) -> None:
+        if values := _numbers(line):
+            for board in self.boards:
+                board.log(values, line["step"])
 
 
-def has_key() -> bool:
-    """Whether Weights & Biases has a key here: in the environment, or where `wandb login` writes it."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
+def lines(folder: Path, kind: str = "") -> list[Line]:
+    """The lines of a run's log, or those of one kind: start, resume, step, validation or end.
+
+    A line that the end of a process has cut off is passed over; without a log there are none.
+    """
+    file = folder / LOG
+    texts = file.read_text(errors="replace").splitlines() if file.is_file() else []
+    found = [_read(text) for text in texts]
+    return [line for line in found if line and kind in ("", line["kind"])]
+
+
+def _read(text: str) -> Line:
+    """A line of a log, empty if it is torn."""
     try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+        line = json.loads(text)
+    except json.JSONDecodeError:
+        return {}
+    return line if isinstance(line, dict) and "kind" in line else {}
 
 
-def _start_wandb(run: Run, name: str, out: Path) -> Any:
-    import wandb
+def _numbers(line: Line) -> dict[str, float]:
+    """What boards draw of a line."""
+    found = {f"loss/{term}": value for term, value in line.get("loss", {}).items()}
+    found |= {f"validation/{name}": value for name, value in line.get("metrics", {}).items()}
+    found |= {name: line[name] for name in ("rate", "events_per_s", "wait") if name in line}
+    return {name: value for name, value in found.items() if value is not None}
 
-    mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
-    return wandb.init(
-        project=run.track.project,
-        id=name,
-        name=out.name,
-        config=run.values(),
-        dir=out,
-        mode=mode,  # type: ignore[arg-type]
-        resume="allow" if mode == "online" else None,
-        settings=wandb.Settings(x_disable_stats=True, console="off", silent=True),
-    )
+
+def _known(values: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN: a figure that cannot be formed, an AUC without background say, is null."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -52,6 +52,7 @@ LIBRARIES: dict[str, set[str]] = {
     "ray": {"data", "train", "evaluate", "sweep", "doctor"},
     "deepspeed": {"train.engine", "doctor"},
     "wandb": {"train"},
+    "tensorboardX": {"train"},
     "matplotlib": {"evaluate"},
     "mplhep": {"evaluate"},
     "pythia8mc": {"data"},

@@ -130,6 +130,26 @@ def test_a_log_of_before_is_not_told_again(plain, tmp_path):
     assert tail.last()["step"]["step"] == 3
 
 
+def test_a_training_that_goes_on_is_told_from_there(tmp_path):
+    log = tmp_path / "log.jsonl"
+    start, resume = {"kind": "start", "steps": 400}, {"kind": "resume", "step": 100, "steps": 400}
+    kept = [start, {**STEP, "step": 100}]
+    log.write_text("".join(json.dumps(line) + "\n" for line in [*kept, {**STEP, "step": 150}]))
+    tail = Tail(log)
+    beside = tmp_path / "beside"
+    beside.write_text("".join(json.dumps(line) + "\n" for line in [*kept, resume]))
+    beside.replace(log)
+    assert sentences(tail.last()) == ["going on from step 100 of 400"]
+    console = Console(file=io.StringIO(), width=120)
+    console.print(picture(tail.last()))
+    assert "going on from step 100 of 400" in console.file.getvalue()
+    with log.open("a") as stream:
+        stream.write(json.dumps({**STEP, "step": 110}) + "\n")
+    assert [line.split("  ")[0] for line in sentences(tail.last())] == [
+        "going on from step 100 of 400", "step 110 of 400",
+    ]  # fmt: skip
+
+
 def test_a_validation_without_figures_says_nothing():
     seen = {"validation": {"kind": "validation", "step": 0, "metrics": {"width": None}}, "step": STEP}
     assert [line.split()[0] for line in sentences(seen)] == ["step"]

@@ -1,73 +1,125 @@
-"""What a training leaves behind to be watched: a closed Weights & Biases run without a key, and the log."""
+"""The log of a training: every step once, also where it was killed and went on, and figures that JSON can hold."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from wandb.proto import wandb_internal_pb2
+from hypothesis import given
+from hypothesis import strategies as st
 
+from jetscale.evaluate.logs import curves, digest, seconds
 from jetscale.events import Events
-from jetscale.run import resolve
+from jetscale.run import Run, resolve
 from jetscale.systems.assigner import Assigner
+from jetscale.task import At
+from jetscale.train import track as module
 from jetscale.train.launch import train
-from jetscale.train.track import has_key, lines
+from jetscale.train.track import LOG, Tracker, lines
 
-BLOCK, HEADER, FILE_HEADER = 32768, 7, 7
-
-
-def _records(file: Path) -> Iterator[wandb_internal_pb2.Record]:
-    """The records of an offline run's file, a LevelDB log: blocks of 32 KiB, records in pieces with 7-byte headers."""
-    data, place, pieces = file.read_bytes(), FILE_HEADER, b""
-    while place + HEADER <= len(data):
-        if BLOCK - place % BLOCK < HEADER:
-            place += BLOCK - place % BLOCK
-            continue
-        size, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
-        pieces += data[place + HEADER : place + HEADER + size]
-        place += HEADER + size
-        if kind in (1, 4):  # whole, or the last piece
-            yield wandb_internal_pb2.Record.FromString(pieces)
-            pieces = b""
+NAME, STEPS = "0123456789ab", 30
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tracked")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("WANDB_API_KEY", raising=False)
-        patch.delenv("WANDB_MODE", raising=False)
-        Events.write(Assigner().toy(300, 1), folder / "toy")
-        values = {"system": "assigner", "task": {"width": 16, "layers": 2, "readout": "jets"},
-                  "stream": {"samples": {"toy": {"events": str(folder / "toy")}}}, "horizon": {"steps": 12},
-                  "scale": {"engine": "torch", "launch": "here"}, "track": {"log_every": 3}}  # fmt: skip
-        return train(resolve([("test", values)], "test").run, folder / "run")
+def settings(toy: str) -> Run:
+    values = {"system": "assigner", "task": {"width": 16, "layers": 2, "readout": "jets"},
+              "stream": {"samples": {"toy": {"events": toy}}}, "horizon": {"steps": 12},
+              "scale": {"engine": "torch", "launch": "here"},
+              "track": {"wandb": False, "log_every": 3}}  # fmt: skip
+    return resolve([("test", values)], "test").run
 
 
-def test_without_a_key_the_run_is_offline_whole_and_closed(run: Path) -> None:
-    (file,) = (run / "wandb").glob("offline-run-*/*.wandb")
-    records = list(_records(file))
-    kinds = [record.WhichOneof("record_type") for record in records]
-    name = json.loads((run / "data.json").read_text())["run"]
-    assert next(record.run.run_id for record in records if record.HasField("run")) == name
-    assert "exit" in kinds, "a run that is not closed never appears as finished"
-    assert [record.exit.exit_code for record in records if record.HasField("exit")] == [0]
-    steps = {item.key or item.nested_key[0] for record in records for item in record.history.item}
-    assert {"loss/label", "validation/f10", "rate", "wait"} <= steps
+def follow(out: Path, after: int, last: int, part: int = 0) -> Tracker:
+    """Track the steps between two, with a validation after every tenth; `part` tells who wrote a line."""
+    track = Tracker(settings("toy"), NAME, out, STEPS, after)
+    for step in range(after, last):
+        track.step(At(step, 0, 0.0), {"label": step + 1.0, "part": float(part)}, 1e-3, 100.0, 0.0)
+        if (step + 1) % 10 == 0:
+            track.validation(At(step + 1, 0, 0.0), {"f10": 0.1 * (step + 1), "mass_auc": float("nan")})
+    return track
 
 
-def test_a_key_is_seen_where_login_puts_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert not has_key()
-    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret\n")
-    (tmp_path / ".netrc").chmod(0o600)
-    assert has_key()
-    monkeypatch.setenv("WANDB_API_KEY", "secret")
-    assert has_key()
+def die(track: Tracker, torn: str = "") -> None:
+    """What a killed process leaves: no end, perhaps half a line."""
+    track.log.write(torn)
+    track.log.close()
 
 
-def test_the_log_has_a_line_for_every_third_step(run: Path) -> None:
-    kinds = [json.loads(line)["kind"] for line in (run / "log.jsonl").read_text().splitlines()]
+def test_the_log_has_a_line_for_every_third_step(tmp_path):
+    Events.write(Assigner().toy(300, 1), tmp_path / "toy")
+    run = train(settings(str(tmp_path / "toy")), tmp_path / "run")
+    kinds = [line["kind"] for line in lines(run)]
     assert kinds[0] == "start" and kinds[-1] == "end"
     assert [line["step"] for line in lines(run, "step")] == [3, 6, 9, 12]
+    assert digest(run) == json.loads((run / "data.json").read_text())["run"]
+
+
+@pytest.mark.parametrize("torn", ["", '{"kind": "step", "st', '{"kind": "step", "step": 99', "nu", '"', "[1]"])
+def test_a_log_that_goes_on_has_every_step_once(tmp_path, torn):
+    die(follow(tmp_path, 0, 17), torn)
+    follow(tmp_path, 10, STEPS, part=1).close("done")
+    assert [line["step"] for line in lines(tmp_path, "step")] == list(range(1, STEPS + 1))
+    assert [line["loss"]["part"] for line in lines(tmp_path, "step")] == [0] * 10 + [1] * 20
+    assert [line["step"] for line in lines(tmp_path, "validation")] == [10, 20, 30]
+    assert [line["kind"] for line in lines(tmp_path) if "steps" in line or "status" in line] == [
+        "start", "resume", "end",
+    ]  # fmt: skip
+    for text in (tmp_path / LOG).read_text().splitlines():
+        json.loads(text)
+
+
+@given(st.lists(st.tuples(st.integers(0, STEPS - 1), st.integers(1, STEPS)), max_size=5))
+def test_however_often_it_is_killed(tmp_path_factory, starts):
+    out = tmp_path_factory.mktemp("run")
+    reached = 0
+    for after, more in [*starts, (STEPS - 1, 1)]:
+        begin, reached = min(after, reached), min(STEPS, min(after, reached) + more)
+        die(follow(out, begin, reached))
+    follow(out, reached, STEPS).close("done")
+    assert [line["loss"]["label"] for line in lines(out, "step")] == list(range(1, STEPS + 1))
+    assert len(lines(out, "start")) <= 1 and len(lines(out, "end")) == 1
+    found = curves(out)
+    assert found.terms["label"][0].tolist() == list(range(1, STEPS + 1))
+    assert found.figures["f10"][0].tolist() == [10, 20, 30] and "mass_auc" not in found.figures
+    assert digest(out) == NAME
+
+
+def test_an_end_is_taken_back_where_the_training_goes_on(tmp_path):
+    follow(tmp_path, 0, 12).close("failed")
+    follow(tmp_path, 12, 13).close("done")
+    assert [line["status"] for line in lines(tmp_path, "end")] == ["done"]
+
+
+def test_a_training_from_the_start_has_a_new_log(tmp_path):
+    follow(tmp_path, 0, 12).close("failed")
+    follow(tmp_path, 0, 3).close("done")
+    assert [line["kind"] for line in lines(tmp_path)] == ["start", "step", "step", "step", "end"]
+
+
+def test_a_log_that_was_lost_begins_where_the_training_goes_on(tmp_path):
+    follow(tmp_path, 12, 14).close("done")
+    assert [line["kind"] for line in lines(tmp_path)] == ["resume", "step", "step", "end"]
+    assert digest(tmp_path) == NAME
+
+
+def test_the_time_left_is_that_of_the_steps_made_since(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    track = Tracker(settings("toy"), NAME, tmp_path, STEPS)
+    now[0] = 100.0  # ten seconds a step
+    track.step(At(9, 0, 0.0), {}, 1e-3, 1.0, 0.0)
+    die(track)
+    track = Tracker(settings("toy"), NAME, tmp_path, STEPS, after=10)
+    now[0] = 105.0  # one second a step
+    track.step(At(14, 0, 0.0), {}, 1e-3, 1.0, 0.0)
+    track.close("done")
+    first, second = lines(tmp_path, "step")
+    assert (first["seconds"], first["left_s"]) == (100.0, 200.0)
+    assert (second["seconds"], second["left_s"]) == (105.0, 15.0)
+    assert seconds(tmp_path) == 105.0
+
+
+def test_a_step_that_was_validated_again_is_one_point(tmp_path):
+    follow(tmp_path, 0, 10).close("failed")
+    track = Tracker(settings("toy"), NAME, tmp_path, STEPS, after=10)
+    track.validation(At(10, 0, 0.0), {"f10": 0.5})
+    track.close("done")
+    assert curves(tmp_path).figures["f10"][1].tolist() == [0.5]
