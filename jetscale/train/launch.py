@@ -73,7 +73,7 @@ def train(run: Run, out: Path, counted: Counted | None = None) -> Path:
     if finished(run, name, out):
         return out
     with _place(run):
-        run, counted = _fitted(run, counted)
+        run, counted = _fitted(run, counted, out)
         out.mkdir(parents=True, exist_ok=True)
         with _alone(out):
             for left in out.glob(f"{RAYS}*"):
@@ -94,8 +94,14 @@ def _place(run: Run) -> AbstractContextManager[None]:
     return cluster(shape(run.scale.shape)) if run.scale.launch == "ray" else nullcontext()
 
 
-def _fitted(run: Run, counted: Counted) -> tuple[Run, Counted]:
-    """The resolved run with the numbers of its stream, and those of its task; a warm start brings these along."""
+def _fitted(run: Run, counted: Counted, out: Path) -> tuple[Run, Counted]:
+    """The resolved run with the numbers of its stream, and those of its task; a warm start brings these along.
+
+    A training that goes on has the first in its folder and the others in its weights.
+    """
+    if checkpoint.newest(out):
+        stream = run.stream.model_copy(update={"derive": read(out).stream.derive})
+        return run.model_copy(update={"stream": stream}), counted
     samples = run.stream.open()
     run = fit_stream(run, samples, counted.chunks, counted.means)
     numbers = {} if run.start else fit(run, samples, counted.chunks, counted.means)
