@@ -22,7 +22,7 @@ def are_folds(runs: Sequence[Run]) -> bool:
     return len(folds) == len(runs) > 1 and len(kinds) == 1 and len({split.test for split in folds}) == len(runs)
 
 
-def tested_on(runs: Sequence[Run]) -> list[int]:
+def held_out_folds(runs: Sequence[Run]) -> list[int]:
     """The test folds of these runs, in the order of the runs.
 
     Raises:

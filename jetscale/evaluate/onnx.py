@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 20
 # Padded entries that the graph itself adds: with so many, no size that the code asks for depends on the input's.
-ROOMS = (8, 16, 32, 64)
+ROOMS = (16, 32, 64)
 SIZES = (1, 2, 7, 64)
 CLOSE = 1e-4
 NUDGES = 4

@@ -25,7 +25,7 @@ from jetscale.data.batch import batch, table_of
 from jetscale.data.rows import NOT_TRAINED, Rows, rows_of
 from jetscale.data.split import part_of
 from jetscale.errors import ConfigError, DataError, nearest
-from jetscale.evaluate.folds import fold_of, tested_on
+from jetscale.evaluate.folds import fold_of, held_out_folds
 from jetscale.events import MANIFEST, ROW_GROUP, Events, Manifest, Shard, describe_shard, shard_in, write_manifest
 from jetscale.run import Run
 from jetscale.schema import Column, Schema
@@ -95,7 +95,7 @@ def scoring(runs: Sequence[Path], events: Events, out: Path, *, untrained: bool 
     """The same step by step: how many events are done so far."""
     scorers = [_scorer(run, events, untrained, constants or {}) for run in runs]
     if len(runs) > 1:
-        scorers = _in_order(scorers, tested_on([one.run for one in scorers]))
+        scorers = _in_order(scorers, held_out_folds([one.run for one in scorers]))
     made_by = _made_by(scorers, events, untrained, constants or {})
     if (out / MANIFEST).is_file():
         _refuse_another(Events.open(out), made_by)

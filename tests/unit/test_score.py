@@ -1,0 +1,224 @@
+"""Scored samples: every event once, in pieces, on from where it was interrupted, and by folds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import jetscale
+from jetscale import cli
+from jetscale.config import Values
+from jetscale.data.split import part_of
+from jetscale.errors import ConfigError, DataError
+from jetscale.evaluate.folds import are_folds, held_out_folds
+from jetscale.evaluate.score import score, scoring
+from jetscale.events import MANIFEST, ROW_GROUP, Events, write_manifest, write_shard
+from jetscale.run import Run, read, resolve
+from jetscale.schema import JET_EVENTS
+from jetscale.stream import Folds
+from jetscale.systems.assigner import Assigner
+from jetscale.train.launch import train
+
+FOLDS = 3
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample of uneven shards, one of them empty; another one; a run, and runs of three folds."""
+    room = tmp_path_factory.mktemp("room")
+    made = Events.write(Assigner().toy(700, 1), room / "toy", rows_per_shard=300)
+    empty = write_shard(made.read().slice(0, 0), made.path / "shard-00009.parquet", JET_EVENTS)
+    first, *rest = made.manifest.shards
+    shards = [shard.values() for shard in (first, empty, *rest)]
+    write_manifest(made.manifest.but(shards=shards), made.path)
+    Events.write(Assigner().toy(200, 2), room / "fresh")
+    train(_run(room), room / "run")
+    for test in range(FOLDS):
+        train(_run(room, {"split": {"folds": FOLDS, "test": test}}), room / f"fold{test}")
+    return room
+
+
+def _run(room: Path, stream: Values | None = None, **more: object) -> Run:
+    values = {"system": "assigner", "task": {"width": 8, "layers": 2, "readout": "jets"}, "horizon": {"steps": 3},
+              "stream": {"samples": {"toy": {"events": str(room / "toy")}}, **(stream or {})},
+              "scale": {"engine": "torch", "launch": "here", "events_per_step": 64},
+              "track": {"wandb": False}, **more}  # fmt: skip
+    return resolve([("test", values)], "test").run
+
+
+@pytest.fixture
+def toy(room: Path) -> Events:
+    return Events.open(room / "toy")
+
+
+def ids(events: Events) -> list[int]:
+    return events.read(["event_id"])["event_id"].to_pylist()
+
+
+def test_every_event_is_there_once_in_the_shard_it_came_from(room: Path, toy: Events, tmp_path: Path) -> None:
+    scored = score(room / "run", toy, tmp_path / "scored")
+    assert [shard.rows for shard in scored.manifest.shards] == [300, 0, 300, 100]
+    for before, after in zip(toy.manifest.shards, scored.manifest.shards, strict=True):
+        assert after.file == before.file
+        assert scored.read(["event_id"], after).equals(toy.read(["event_id"], before))
+    assert scored.read(toy.schema.names).equals(toy.read())
+    assert len(set(ids(scored))) == len(toy) == 700
+
+
+def test_no_more_than_a_row_group_is_in_memory(room: Path, tmp_path: Path) -> None:
+    table = Assigner().toy(2 * ROW_GROUP + 7, 4)
+    large = Events.write(table, tmp_path / "large", rows_per_shard=len(table))
+    done = [0, *scoring([room / "run"], large, tmp_path / "scored")]
+    assert max(np.diff(done)) == ROW_GROUP and done[-1] == len(table)
+    assert Events.open(tmp_path / "scored").manifest.shards[0].row_groups == (ROW_GROUP, ROW_GROUP, 7)
+
+
+def test_what_is_interrupted_is_no_sample_and_goes_on(room: Path, toy: Events, tmp_path: Path) -> None:
+    going = scoring([room / "run"], toy, tmp_path / "scored")
+    assert [next(going) for _ in range(4)] == [300, 300, 300, 300]
+    assert next(going) == 600
+    going.close()
+    assert [path.name for path in sorted((tmp_path / "scored").iterdir())] == [
+        "shard-00000.parquet", "shard-00009.parquet"]  # fmt: skip
+    before = (tmp_path / "scored" / "shard-00000.parquet").stat().st_mtime_ns
+    scored = score(room / "run", toy, tmp_path / "scored")
+    assert (scored.path / "shard-00000.parquet").stat().st_mtime_ns == before
+    assert scored.fingerprint == score(room / "run", toy, tmp_path / "at once").fingerprint
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from jetscale.evaluate.score import scoring
+from jetscale.events import Events
+for done in scoring([Path(sys.argv[1])], Events.open(sys.argv[2]), Path(sys.argv[3])):
+    if done > 300:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_is_killed_is_no_sample_and_goes_on(room: Path, toy: Events, tmp_path: Path) -> None:
+    out = tmp_path / "scored"
+    command = [sys.executable, "-c", KILLED, str(room / "run"), str(toy.path), str(out)]
+    found = {**os.environ, "PYTHONPATH": str(Path(jetscale.__file__).parents[1])}
+    assert subprocess.run(command, check=False, env=found).returncode == -signal.SIGKILL
+    assert sorted(path.suffix for path in out.iterdir()) == [".parquet", ".parquet", ".part"]
+    with pytest.raises(DataError, match="is not a sample"):
+        Events.open(out)
+    scored = score(room / "run", toy, out)
+    assert scored.fingerprint == score(room / "run", toy, tmp_path / "at once").fingerprint
+    assert not list(out.glob(".*"))
+
+
+def test_shards_of_another_scoring_are_not_gone_on_from(room: Path, toy: Events, tmp_path: Path) -> None:
+    score(room / "fold0", toy, tmp_path / "scored")
+    (tmp_path / "scored" / MANIFEST).unlink()
+    with pytest.raises(DataError, match="no shard of this scoring"):
+        score(room / "run", toy, tmp_path / "scored")
+
+
+def test_a_shard_cut_short_is_not_taken_for_whole(room: Path, toy: Events, tmp_path: Path) -> None:
+    score(room / "run", toy, tmp_path / "scored")
+    (tmp_path / "scored" / MANIFEST).unlink()
+    file = tmp_path / "scored" / "shard-00000.parquet"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(DataError, match="shard-00000"):
+        score(room / "run", toy, tmp_path / "scored")
+
+
+def test_scores_of_other_weights_are_another_sample(room: Path, toy: Events, tmp_path: Path) -> None:
+    scored = score(room / "run", toy, tmp_path / "scored")
+    manifest = json.loads((scored.path / MANIFEST).read_text())
+    manifest["made_by"]["weights"] = "those of before"
+    (scored.path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="weights is 'those of before'"):
+        score(room / "run", toy, tmp_path / "scored")
+
+
+@pytest.mark.parametrize(("sample", "part"), [("toy", 2), ("fresh", 3)])
+def test_every_event_is_scored_by_the_fold_that_tests_on_it(room: Path, tmp_path: Path, sample: str, part: int) -> None:
+    events, folds = Events.open(room / sample), [room / f"fold{test}" for test in range(FOLDS)]
+    scored = score(folds[::-1], events, tmp_path / "together")
+    assert ids(scored) == ids(events)
+    assert set(scored.read(["split"])["split"].to_pylist()) == {part}
+    together = scored.read(["jet_none_probability"])["jet_none_probability"].to_pylist()
+    for test, run in enumerate(folds):
+        alone = score(run, events, tmp_path / run.name).read(["jet_none_probability"])
+        tested = part_of(np.array(ids(events)), Folds(folds=FOLDS, test=test)) == 2
+        assert 0 < tested.sum() < len(events)
+        for row in np.flatnonzero(tested):
+            assert together[row] == pytest.approx(alone["jet_none_probability"][row].as_py(), rel=1e-5)
+
+
+def test_the_command_puts_folds_together(room: Path, tmp_path: Path) -> None:
+    words = ["score", *(f"{room}/fold{test}" for test in range(FOLDS)), "--events", f"{room}/toy"]
+    assert cli.main([*words, "--out", str(tmp_path / "scored")]) == 0
+    assert len(Events.open(tmp_path / "scored").manifest.made_by["folds"]) == FOLDS
+
+
+def test_a_missing_fold_is_named_and_nothing_is_written(room: Path, tmp_path: Path, capsys) -> None:
+    words = ["score", f"{room}/fold0", f"{room}/fold2", "--events", f"{room}/toy", "--out", str(tmp_path / "scored")]
+    assert cli.main(words) == 2
+    assert "no run tests on 1" in capsys.readouterr().err
+    assert not (tmp_path / "scored").exists()
+
+
+def test_folds_are_of_one_split(room: Path) -> None:
+    runs = [_run(room, {"split": {"folds": 3, "test": test, "seed": seed}}) for test, seed in ((0, 0), (1, 0), (1, 5))]
+    assert are_folds(runs[:2])
+    assert not are_folds(runs[1:]), "another seed"
+    assert not are_folds([runs[0], runs[0]]), "the same fold twice"
+    assert not are_folds([runs[0], read(room / "run")])
+    assert not are_folds(runs[:1])
+    with pytest.raises(ConfigError, match="not folds of one split"):
+        held_out_folds(runs)
+
+
+def test_a_constant_stands_in_for_a_column(room: Path, toy: Events, tmp_path: Path) -> None:
+    light = toy.read().slice(0, 50)
+    place = light.column_names.index("jet_mass")
+    heavy = [[5.0] * len(jets) for jets in light["jet_mass"].to_pylist()]
+    changed = Events.write(light.set_column(place, "jet_mass", [heavy]), tmp_path / "heavy")
+    want = score(room / "run", changed, tmp_path / "want")
+    got = score(room / "run", Events.write(light, tmp_path / "light"), tmp_path / "got", constants={"jet_mass": 5.0})
+    assert got.read(["reco_mass"]).equals(want.read(["reco_mass"]))
+    assert got.manifest.made_by["constants"] == {"jet_mass": 5.0}
+    assert set(got.read(["jet_mass"])["jet_mass"].combine_chunks().flatten().to_pylist()) == {0.0}
+    assert "constants" not in score(room / "run", got, tmp_path / "anew").manifest.made_by
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"), [("jet_mas=1", "did you mean 'jet_mass'"), ("jet_mass=much", "NAME=NUMBER")]
+)
+def test_a_constant_that_cannot_be(room: Path, tmp_path: Path, capsys, words: str, hint: str) -> None:
+    given = ["score", f"{room}/run", "--events", f"{room}/toy", "--out", str(tmp_path / "out"), "--constant", words]
+    assert cli.main(given) == 2
+    assert hint in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_scoring_again_leaves_out_what_was_added_before(room: Path, toy: Events, tmp_path: Path) -> None:
+    folds = [room / f"fold{test}" for test in range(FOLDS)]
+    first = score(folds, toy, tmp_path / "first")
+    again, direct = score(room / "run", first, tmp_path / "again"), score(room / "run", toy, tmp_path / "direct")
+    assert again.read().equals(direct.read())
+    assert "folds" not in again.manifest.made_by
+
+
+def test_the_rows_of_a_user_s_columns_are_made_at_scoring_too(room: Path, toy: Events, tmp_path: Path) -> None:
+    old = toy.read().rename_columns(["pt" if name == "jet_pt" else name for name in toy.schema.names])
+    schema = toy.schema.but(columns=[column.but(name="pt") if column.name == "jet_pt" else column
+                                     for column in toy.schema.each()])  # fmt: skip
+    shard = write_shard(old, tmp_path / "renamed" / "shard-00000.parquet", schema)
+    write_manifest(toy.manifest.but(columns=schema.columns, shards=[shard.values()]), tmp_path / "renamed")
+    stream = {"samples": {"toy": {"events": str(tmp_path / "renamed")}}, "rename": {"pt": "jet_pt"}}
+    run = train(_run(room, stream), tmp_path / "run")
+    scored = score(run, Events.open(tmp_path / "renamed"), tmp_path / "scored")
+    assert "pt" in scored.schema and "jet_pt" not in scored.schema
+    assert pq.read_table(tmp_path / "scored" / "shard-00000.parquet").num_rows == 700
