@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -155,19 +156,34 @@ class _Waiting:
 
 
 class Pass:
-    """One ordered pass over a part of the samples, each row once: for validation and scoring."""
+    """One ordered pass over a part of the samples, each row once: for validation and scoring.
+
+    With `most` it takes only some chunks, evenly spread over each sample, so as to see about so many rows in all.
+    """
 
     def __init__(self, chunks: Mapping[str, Sequence[Chunk]], part: Part, source: Bytes, schema: Schema,
-                 weighting: Mapping[str, Weighting], *, seed: int, rank: int = 0, world: int = 1) -> None:  # fmt: skip
+                 weighting: Mapping[str, Weighting], *, seed: int, rank: int = 0, world: int = 1,
+                 most: int | None = None) -> None:  # fmt: skip
         self.chunks, self.part, self.source, self.schema = chunks, part, source, schema
-        self.weighting, self.seed, self.rank, self.world = dict(weighting), seed, rank, world
+        self.weighting, self.seed, self.rank, self.world, self.most = dict(weighting), seed, rank, world, most
 
     def items(self) -> Iterator[Item]:
         """Whole chunks in their order on disk, dealt to the workers in turn."""
-        every = [(name, n, chunk.selected[self.part]) for name, of in self.chunks.items() for n, chunk in enumerate(of)]
-        for turn, (name, n, rows) in enumerate(one for one in every if one[2]):
+        for turn, (name, n, rows) in enumerate(self._chosen()):
             if turn % self.world == self.rank:
                 yield Item(name, -1, n, (Slice(0, 0, rows, 0),))
+
+    def _chosen(self) -> Iterator[tuple[str, int, int]]:
+        """(sample, chunk, rows) of the chunks that are read."""
+        every = sum(chunk.selected[self.part] for of in self.chunks.values() for chunk in of)
+        stride = max(1, math.ceil(every / self.most)) if self.most else 1
+        for name, of in self.chunks.items():
+            filled = [(name, n, chunk.selected[self.part]) for n, chunk in enumerate(of) if chunk.selected[self.part]]
+            yield from filled[::stride]
+
+    def number(self, rows: int) -> int:
+        """How many batches of at most so many rows this worker has."""
+        return sum(math.ceil(item.rows / rows) for item in self.items())
 
     def filler(self) -> Batch:
         """A batch of one empty row of weight 0."""

@@ -18,7 +18,6 @@ from jetscale.run import Optimiser, Run
 from jetscale.train.loss import shares, weight_sums
 from jetscale.train.world import World
 
-
 MOMENTS = ("exp_avg", "exp_avg_sq")
 MASTER = "master"
 

@@ -190,8 +190,8 @@ def work(run: Run, name: str, counted: Counted, out: Path, world: World) -> None
     feed = Feed(Plan(run, counted.chunks), _bytes(run, samples, counted, "train"), run.task.columns,
                 weightings(run.stream, counted.means), rank=world.rank, world=world.size)  # fmt: skip
     validation = Pass(counted.chunks, "validation", _bytes(run, samples, counted, "validation"), run.task.columns,
-                      weightings(run.stream, counted.means), seed=run.seed, rank=world.rank,
-                      world=world.size)  # fmt: skip
+                      weightings(run.stream, counted.means), seed=run.seed, rank=world.rank, world=world.size,
+                      most=run.stream.validation_rows)  # fmt: skip
     engine, point = _engine(run, counted.fitted, out, world)
     track = Tracker(run, name, out, feed.plan.steps, point.step) if world.first else None
     status = "failed"

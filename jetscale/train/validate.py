@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice, repeat
+
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
@@ -23,18 +25,17 @@ def validate(task: Task, net: nn.Module, events: Pass, world: World) -> dict[str
     sums: dict[str, list[Tensor]] = {}
     tables: list[pa.Table] = []
     # Every worker makes as many forward passes as the busiest, or ZeRO 3 would wait for ever.
-    batches = [batch for _, batch in events.batches(ROWS)]
-    rounds = max(world.gather(len(batches)))
-    filler = events.filler()
+    own = events.number(ROWS)
+    batches = chain((batch for _, batch in events.batches(ROWS)), repeat(events.filler()))
     with torch.no_grad():
-        for number in range(rounds):
-            batch = (batches[number] if number < len(batches) else filler).to(world.device)
+        for number, there in enumerate(islice(batches, max(world.gather(own)))):
+            batch = there.to(world.device)
             weights, values = task.weights(batch), task.loss(net, batch)
             for term, weight_B in weights.items():
                 value_B = torch.where(weight_B != 0, values[term], 0.0).double()
                 sums.setdefault(term, []).append(torch.stack([(weight_B * value_B).sum(), weight_B.double().sum()]))
             scored = task.score(net, batch)
-            if number < len(batches):
+            if number < own:
                 tables.append(table_of(batch, {**batch.columns, **scored}, task.columns.plus(*task.outputs.columns)))
     net.train()
     figures: dict[str, float] = {}

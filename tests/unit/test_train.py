@@ -11,6 +11,9 @@ import torch
 from torch import nn
 
 from jetscale.config import Values
+from jetscale.data.chunks import readers
+from jetscale.data.feed import Pass, weightings
+from jetscale.data.source import PyarrowBytes
 from jetscale.errors import ConfigError, DataError, TrainError
 from jetscale.evaluate.score import score
 from jetscale.events import Events
@@ -18,7 +21,7 @@ from jetscale.run import Optimiser, Run, read, resolve
 from jetscale.systems.assigner import Assigner
 from jetscale.train import checkpoint
 from jetscale.train.engine import rate_at
-from jetscale.train.launch import train
+from jetscale.train.launch import prepare, train
 from jetscale.train.loss import shares, weight_sums
 from jetscale.train.track import lines
 from jetscale.train.world import World
@@ -80,6 +83,23 @@ def test_without_a_validation_part_there_are_no_figures(toy: Path, tmp_path: Pat
     stream = {"samples": {"toy": {"events": str(toy)}}, "split": {"train": 1, "validation": 0, "test": 0}}
     out = train(_run(toy, stream=stream, horizon={"steps": 3}), tmp_path / "run")
     assert all(line["metrics"] == {} for line in lines(out, "validation"))
+
+
+def test_of_a_long_validation_part_some_is_looked_at(toy: Path) -> None:
+    stream = {"samples": {name: {"events": str(toy)} for name in "ab"}, "chunk_rows": 100}
+    run = _run(toy, stream=stream)
+    counted = prepare(run, samples := run.stream.open())
+    source = PyarrowBytes(readers(run.stream, samples, run.task.columns, "validation", run.seed), counted.chunks)
+    rows = {}
+    for most in (None, 10_000, 100):
+        one = Pass(counted.chunks, "validation", source, run.task.columns, weightings(run.stream, counted.means),
+                   seed=1, most=most)  # fmt: skip
+        batches = list(one.batches(20))
+        assert len(batches) == one.number(20)
+        rows[most] = {name: sum(len(batch) for sample, batch in batches if sample == name) for name in "ab"}
+    assert rows[None] == rows[10_000]
+    assert sum(rows[100].values()) == pytest.approx(100, abs=40)
+    assert rows[100]["a"] == rows[100]["b"]
 
 
 def test_a_name_is_that_of_the_content(toy: Path, trained: Path, tmp_path: Path) -> None:
