@@ -93,6 +93,9 @@ class Rows:
         for name in (order := _order(self.derive)):
             how = self.derive[name]
             if self.each and any(one in events and events[one].of == self.each.of for one in how.lists()):
+                if isinstance(how, Fitted):
+                    raise ConfigError(f"is fitted to rows, and {how.lists()[0]!r} is of whole events",
+                                      where=f"stream.derive.{name}", cure="fit a number of each row")  # fmt: skip
                 early.append(name)
                 events[name] = _column(name, how, events)
                 rows[name] = exploded_column(events[name], self.each)

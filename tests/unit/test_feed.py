@@ -2,27 +2,36 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import awkward as ak
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jetscale.config import Values
-from jetscale.data.chunks import count, cut, needed, readers
-from jetscale.data.feed import Feed, Pass, Step, ahead, weightings
+from jetscale.data.chunks import check_samples, count, cut, in_buckets, mean_weight, needed, readers
+from jetscale.data.feed import Feed, Pass, Step, Weighting, ahead, training_weight, weightings
 from jetscale.data.plan import Plan
 from jetscale.data.source import PyarrowBytes
 from jetscale.data.split import part_of
 from jetscale.errors import DataError
 from jetscale.events import Events
 from jetscale.run import Run, resolve
-from jetscale.schema import JET_EVENTS
+from jetscale.schema import JET_EVENTS, Column, Schema
 from jetscale.stream import Split
 from jetscale.task import Batch
 from jetscale.train.launch import prepare
 
 SIZES = {"a": 503, "b": 217, "c": 1}
+JETS = JET_EVENTS.only(["event_id", "weight"]).plus(
+    JET_EVENTS["jet_pt"].but(of=None),
+    Column(name="jet_index", dtype="int32", unit="", doc="place in the event"),
+    Column(name="theta", dtype="float32", unit="", doc="drawn for each row"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +57,14 @@ def _run(folder: Path, samples: Values, **more: object) -> Run:
     return resolve([("test", values)], "test").run
 
 
-def _feed(run: Run, rank: int = 0, world: int = 1) -> Feed:
-    samples = run.stream.open()
-    counted = prepare(run, samples)
-    source = PyarrowBytes(readers(run.stream, samples, needed(JET_EVENTS), "train", run.seed), counted.chunks)
-    return Feed(Plan(run, counted.chunks), source, JET_EVENTS, weightings(run.stream, counted.means), rank=rank,
-                world=world)  # fmt: skip
+def _feed(run: Run, rank: int = 0, world: int = 1, schema: Schema = JET_EVENTS) -> Feed:
+    samples, stream = run.stream.open(), run.stream
+    rows = check_samples(stream, samples, needed(schema), run.seed)
+    chunks = {name: count(events, stream, rows[name]) for name, events in samples.items()}
+    means = {name: mean_weight(events, stream.samples[name], stream.negative_weights, rows[name])
+             for name, events in samples.items()}  # fmt: skip
+    source = PyarrowBytes(readers(stream, samples, needed(schema), "train", run.seed), chunks)
+    return Feed(Plan(run, chunks), source, schema, weightings(stream, means), rank=rank, world=world)
 
 
 def _ids(steps: list[Step]) -> dict[tuple[int, int, int], tuple[int, float, float]]:
@@ -76,8 +87,57 @@ def test_every_event_once_an_epoch_whatever_the_workers(folder: Path, workers: i
     for rank in range(workers):
         together |= _ids(list(_feed(run, rank, workers).steps()))
     assert together == alone
-    times = Counter(event for event, _, _ in alone.values() if event < 10_000)
-    assert times == Counter({event: 2 for event in range(SIZES["a"])})
+    times = Counter(event for event, _, _ in alone.values())
+    assert {event: n for event, n in times.items() if event < 10_000} == dict.fromkeys(range(SIZES["a"]), 2)
+    # The others cycle, each row used equally often to within one, and one row alone is there in every step.
+    cycled = [times[event] for event in range(10_000, 10_000 + SIZES["b"])]
+    assert min(cycled) >= 1 and max(cycled) - min(cycled) <= 1
+    assert {step for (step, _, _), (event, _, _) in alone.items() if event >= 20_000} == set(range(_steps(alone)))
+
+
+def _steps(rows: dict[tuple[int, int, int], tuple[int, float, float]]) -> int:
+    return 1 + max(step for step, _, _ in rows)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_steps_straddle_the_border_of_an_epoch(folder: Path, workers: int) -> None:
+    run = _run(folder, {"a": {}}, horizon={"epochs": 3})
+    rows = {key: row for rank in range(workers) for key, row in _ids(list(_feed(run, rank, workers).steps())).items()}
+    sizes = Counter(step for step, _, _ in rows)
+    assert {sizes[step] for step in range(_steps(rows) - 1)} == {96}  # only the last step is short
+    seen: Counter[int] = Counter()
+    both = 0
+    for step in range(_steps(rows)):
+        before = Counter(seen[event] for (at, _, _), (event, _, _) in rows.items() if at == step)
+        both += len(before) > 1
+        seen.update(event for (at, _, _), (event, _, _) in rows.items() if at == step)
+    assert seen == Counter(dict.fromkeys(range(SIZES["a"]), 3))
+    assert both == 2  # 503 rows are no whole number of steps, so two steps hold rows of two epochs
+
+
+def test_each_member_once_an_epoch_whatever_the_workers(folder: Path) -> None:
+    run = _run(folder, {"a": {"share": 0.7}, "b": {"share": 0.3}})
+    derive = {"theta": {"by": "Uniform", "low": 0, "high": 1}}
+    run = run.but(stream=run.stream.but(each={"of": "jet", "first": 3}, derive=derive).values())
+    jets = {event["event_id"]: min(3, len(event["jet_pt"])) for event in Events.open(folder / "a").read().to_pylist()}
+    wanted = {(event, place): 2 for event, n in jets.items() for place in range(n)}
+    found = []
+    for workers in (1, 2, 3):
+        seen: dict[tuple[int, int, int], tuple[int, int, float]] = {}
+        for rank in range(workers):
+            for step in _feed(run, rank, workers, JETS).steps():
+                for batch in step.micro:
+                    rows = zip(batch.lane_B.tolist(), batch.row_B.tolist(), batch["event_id"].tolist(),
+                               batch["jet_index"].tolist(), batch["theta"].tolist(), strict=True)  # fmt: skip
+                    seen |= {
+                        (step.at.step, lane, row): (event, place, theta) for lane, row, event, place, theta in rows
+                    }
+        found.append(seen)
+    assert found[0] == found[1] == found[2]
+    times = Counter((event, place) for event, place, _ in found[0].values() if event < 10_000)
+    assert times == wanted
+    draws = [theta for event, _, theta in found[0].values() if event < 10_000]
+    assert len(set(draws)) == len(draws)  # anew in each epoch
 
 
 def test_every_worker_has_as_many_micro_batches(folder: Path) -> None:
@@ -86,11 +146,19 @@ def test_every_worker_has_as_many_micro_batches(folder: Path) -> None:
     assert sizes == [[1, 1, 1]] * 4
 
 
-def test_a_resume_goes_on_with_the_same_batches(folder: Path) -> None:
+@pytest.mark.parametrize("legs", [[(1, 5), (2, 99)], [(2, 3), (3, 7), (1, 8), (12, 99)]])
+def test_a_resume_goes_on_with_the_same_batches_with_other_workers(folder: Path, legs: list[tuple[int, int]]) -> None:
     run = _run(folder, {"a": {"share": 0.7}, "b": {"share": 0.3}})
     whole = _ids(list(_feed(run).steps()))
-    rest = _ids([step for rank in range(2) for step in _feed(run, rank, 2).steps(after=5)])
-    assert rest == {key: row for key, row in whole.items() if key[0] >= 5}
+    pieces: dict[tuple[int, int, int], tuple[int, float, float]] = {}
+    after = 0
+    for workers, until in legs:
+        for rank in range(workers):
+            rest = _ids(list(islice(_feed(run, rank, workers).steps(after), until - after)))
+            assert not rest.keys() & pieces.keys()
+            pieces |= rest
+        after = until
+    assert pieces == whole
 
 
 def test_training_weights_are_those_of_the_stream(folder: Path) -> None:
@@ -99,6 +167,61 @@ def test_training_weights_are_those_of_the_stream(folder: Path) -> None:
     assert {weight for event, weight, _ in rows if event < 10_000} == {0.5}
     heavy = np.array([weight for event, weight, _ in rows if event >= 10_000])
     assert sorted(set(np.round(heavy, 4))) == pytest.approx([1 / 1.9954, 3 / 1.9954], rel=1e-3)
+
+
+def test_a_derived_weight_multiplies(folder: Path) -> None:
+    run = _run(folder, {"a": {"weight": 0.5}})
+    derive = {"odd": {"by": "Window", "of": "weight", "low": 2}}
+    run = run.but(stream=run.stream.but(derive=derive, reweight="odd").values())
+    weights = {event: weight for event, weight, _ in _ids(list(_feed(run).steps())).values()}
+    assert weights == {event: 0.5 for event in range(1, SIZES["a"], 2)}  # _ids leaves out rows of weight 0
+
+
+@pytest.mark.parametrize(("policy", "seen"), [("error", None), ("abs", {0.0, 1.0, 3.0}), ("keep", {-3.0, -1.0, 0.0})])
+def test_a_derived_weight_below_0_is_as_the_stream_says(policy: str, seen: set[float] | None) -> None:
+    table = pa.table({"event_id": [7, 8, 9], "weight": [1.0, 1.0, 1.0], "minus": [-3.0, -1.0, 0.0]})
+    weighting = Weighting(1.0, 0.0, "minus", policy)  # type: ignore[arg-type]
+    if seen is None:
+        with pytest.raises(DataError, match="minus is -3 for event 7"):
+            training_weight(table, weighting)
+    else:
+        assert set(training_weight(table, weighting).tolist()) == seen
+
+
+def test_rows_of_like_length_follow_each_other_and_padding_falls(tmp_path: Path) -> None:
+    dice = np.random.default_rng(6)
+    jets = np.minimum(dice.lognormal(1.5, 1.0, 3000).astype(int) + 1, 200)
+    pt = ak.unflatten(dice.random(jets.sum()), jets)
+    Events.write(ak.Array({"jet_pt": pt, "jet_eta": pt, "jet_phi": pt, "jet_mass": pt}), tmp_path / "tail")
+    runs = {}
+    for buckets in (None, {"of": "jet", "rows": 32}):
+        scale = {"events_per_step": 384, "events_per_micro_batch": 32, "launch": "here", "engine": "torch"}
+        run = _run(tmp_path, {"tail": {}}, scale=scale)
+        run = run.but(stream=run.stream.but(buckets=buckets, chunk_rows=3000).values())
+        runs["plain" if buckets is None else "buckets"] = list(_feed(run).steps())
+    padded = {name: sum(batch.mask("jet").numel() for step in steps for batch in step.micro)
+              for name, steps in runs.items()}  # fmt: skip
+    assert padded["plain"] > 1.8 * padded["buckets"]
+    for steps in runs.values():
+        times = Counter(event for event, _, _ in _ids(steps).values())
+        assert times == Counter(dict.fromkeys(range(3000), 2))
+    first, second = (
+        [event for (step, _, _), (event, _, _) in _ids(runs["buckets"]).items() if step in of]
+        for of in (range(7), range(8, 15))
+    )
+    assert first != second  # the epochs differ
+
+
+@given(st.integers(0, 12), st.integers(1, 9), st.integers(0, 8), st.integers(0, 99))
+def test_buckets_are_blocks_of_the_rows_in_order_of_length(blocks: int, size: int, more: int, seed: int) -> None:
+    length_B = np.random.default_rng(seed).integers(0, 9, blocks * size + more % size)
+    rows = np.random.default_rng(seed + 1).permutation(len(length_B))
+    out, again = (in_buckets(rows, length_B[rows], size, np.random.default_rng(seed)) for _ in range(2))
+    assert np.array_equal(out, again)
+    assert sorted(out.tolist()) == list(range(len(length_B)))
+    if not more % size:
+        in_order = np.sort(length_B).reshape(blocks, size)
+        assert sorted(map(tuple, np.sort(length_B[out].reshape(blocks, size)))) == sorted(map(tuple, in_order))
 
 
 def test_a_pass_sees_every_row_once_over_the_workers(folder: Path) -> None:
