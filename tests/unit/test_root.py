@@ -1,11 +1,12 @@
 """A sample as a ROOT file holds the same numbers."""
 
 import awkward as ak
+import numpy as np
 import pytest
 import uproot
 
 from jetscale.evaluate.root import write_root
-from jetscale.events import Events, as_awkward
+from jetscale.events import Events, as_awkward, write_manifest, write_shard
 
 
 @pytest.fixture
@@ -34,3 +35,23 @@ def test_no_half_written_file_stays(sample, tmp_path):
         write_root(sample, tmp_path / "sample.root")
     assert not list(tmp_path.glob("*.root*"))
     assert not list(tmp_path.glob(".*.part"))
+
+
+def test_every_event_stands_in_it_once_and_finds_its_friend(sample, tmp_path, monkeypatch):
+    """Several pieces per shard, and an empty shard among them."""
+    monkeypatch.setattr("jetscale.evaluate.root.ROWS", 3)
+    empty = write_shard(sample.read().slice(0, 0), sample.path / "shard-00009.parquet", sample.schema)
+    first, *rest = sample.manifest.shards
+    write_manifest(sample.manifest.but(shards=[shard.values() for shard in (empty, first, empty, *rest)]), sample.path)
+    with uproot.open(write_root(Events.open(sample.path), tmp_path / "sample.root")) as root:
+        tree = root["events"]
+        assert tree["event_id"].array(library="np").dtype == np.int64
+        assert tree["event_id"].array(library="np").tolist() == sample.read()["event_id"].to_pylist()
+        assert tree.num_entries == 9
+
+
+def test_a_sample_without_events_is_an_empty_tree(sample, tmp_path):
+    none = Events.write(sample.read().slice(0, 0), tmp_path / "none")
+    with uproot.open(write_root(none, tmp_path / "none.root")) as root:
+        assert root["events"].num_entries == 0
+        assert set(sample.schema.names) <= set(root["events"].keys())
