@@ -65,11 +65,12 @@ class Bar(NamedTuple):
 
 
 class Foot(NamedTuple):
-    """Where the report comes from."""
+    """Where the report comes from; `unlogged` are runs without learning curves, as they have no log."""
 
     command: str
     digests: Mapping[str, str]
     wall: Mapping[str, float]
+    unlogged: Sequence[str] = ()
 
 
 def render(results: Results, pictures: Sequence[Picture], displays: Sequence[Picture], foot: Foot) -> str:

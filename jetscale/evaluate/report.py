@@ -11,6 +11,7 @@ from jetscale.evaluate.compare import Scored
 from jetscale.evaluate.displays import displays
 from jetscale.evaluate.figures import draw
 from jetscale.events import write_text
+from jetscale.train.exported import is_exported, read_data
 
 __all__ = ["Scored", "report"]
 
@@ -33,8 +34,14 @@ def report(scored: Sequence[Scored], out: Path, *, command: str, wall: Mapping[s
     pictures = draw(found, curves, out / "figures")
     events = displays(found, out / "figures")
     spent = {f"training {run}": s for run, folder in folders.items() if (s := logs.seconds(folder)) is not None}
-    foot = page.Foot(command, {run: logs.digest(folder) for run, folder in folders.items()},
-                     {**spent, **wall, "reporting": time.monotonic() - start})  # fmt: skip
+    foot = page.Foot(command, {run: _digest(folder) for run, folder in folders.items()},
+                     {**spent, **wall, "reporting": time.monotonic() - start},
+                     [run for run, folder in folders.items() if folder and is_exported(folder)])  # fmt: skip
     write_text(out / "results.json", results.to_json(found))
     write_text(out / "index.html", page.render(found, pictures, events, foot))
     return out / "index.html"
+
+
+def _digest(folder: Path | None) -> str:
+    """The digest that names a run's work, from its log, or from the file of an exported one."""
+    return str(read_data(folder)["run"]) if folder and is_exported(folder) else logs.digest(folder)
