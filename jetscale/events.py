@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from jetscale.config import Config, Values, build
 from jetscale.errors import DataError, nearest
-from jetscale.schema import JET_EVENTS, Column, Schema, check
+from jetscale.schema import JET_EVENTS, Column, Schema, check, whole
 
 MANIFEST = "_manifest.json"
 ROW_GROUP = 2500
@@ -153,7 +153,7 @@ class Events:
             with pq.ParquetFile(file) as parquet:
                 for piece in parquet.iter_batches(rows, columns=names):
                     seen += piece.num_rows
-                    yield pa.Table.from_batches([piece]).select(names)
+                    yield whole(pa.Table.from_batches([piece]).select(names), str(file))
         except (OSError, pa.ArrowException) as problem:
             raise DataError(f"cannot be read: {problem}", where=str(file), cure="make the shard anew") from None
         _check_rows(file, seen, shard)
@@ -168,7 +168,7 @@ class Events:
         except (OSError, pa.ArrowException) as problem:
             raise DataError(f"cannot be read: {problem}", where=str(file), cure="make the shard anew") from None
         _check_rows(file, table.num_rows, shard)
-        return table
+        return whole(table, str(file))
 
     def _check_names(self, file: Path, names: Sequence[str]) -> None:
         for name in names:

@@ -13,6 +13,7 @@ from jetscale.config import Config
 from jetscale.errors import ConfigError, DataError, nearest
 
 Number = Literal["int8", "int32", "int64", "float32", "float64"]
+FILL = "fill them, or drop the events, and make the sample anew"
 ARROW: dict[str, pa.DataType] = {
     "int8": pa.int8(),
     "int32": pa.int32(),
@@ -135,6 +136,21 @@ def flat(column: pa.ChunkedArray) -> np.ndarray:
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
         array = array.flatten()
     return np.asarray(array.to_numpy(zero_copy_only=False))
+
+
+def whole(table: pa.Table, where: str) -> pa.Table:
+    """The same table, with columns that may not hold nulls: tables that different programs wrote can then be joined.
+
+    Raises:
+        DataError: a column does hold nulls, which in numpy's eyes are NaN, and among whole numbers anything.
+    """
+    for name in table.column_names:
+        inner = [chunk.values for chunk in table[name].chunks if pa.types.is_list(chunk.type)]
+        if nulls := sum(array.null_count for array in (*table[name].chunks, *inner)):
+            raise DataError(f"column {name!r} has {nulls} nulls", where=where, cure=FILL)
+    if not any(field.nullable for field in table.schema):
+        return table
+    return table.cast(pa.schema([field.with_nullable(False) for field in table.schema]))
 
 
 def check(table: pa.Table, schema: Schema, where: str) -> None:

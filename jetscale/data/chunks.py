@@ -17,8 +17,10 @@ from jetscale.data.split import counts, part_of, selected
 from jetscale.derive import Range
 from jetscale.errors import DataError
 from jetscale.events import Events, Shard
-from jetscale.schema import EVENT_ID, WEIGHT, Schema
-from jetscale.stream import PARTS, Buckets, Folds, Part, Source, Split, Stream
+from jetscale.schema import EVENT_ID, FILL, WEIGHT, Schema, whole
+from jetscale.stream import PARTS, Buckets, Folds, Part, Split, Stream
+
+CHANGED = "the shard was changed after the manifest: make the sample anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,17 +94,18 @@ def read_groups(directory: Path, chunk: Chunk, columns: Sequence[str]) -> pa.Tab
     """All rows of a chunk.
 
     Raises:
-        DataError: a file that is missing, truncated, or lacks a column.
+        DataError: a file that is missing, truncated, lacks a column, or has nulls.
     """
     tables = []
     for file in dict.fromkeys(name for name, _ in chunk.groups):
         groups = [group for name, group in chunk.groups if name == file]
         try:
             with pq.ParquetFile(directory / file) as parquet:
-                tables.append(parquet.read_row_groups(groups, columns=list(columns), use_threads=False))
+                table = parquet.read_row_groups(groups, columns=list(columns), use_threads=False)
         except (OSError, pa.ArrowException) as problem:
             raise DataError(f"cannot be read: {problem}", where=str(directory / file),
                             cure="make the shard anew") from None  # fmt: skip
+        tables.append(whole(table, str(directory / file)))
     return pa.concat_tables(tables)
 
 
@@ -142,7 +145,7 @@ def count(events: Events, stream: Stream, rows: Rows) -> tuple[Chunk, ...]:
     """The sample's chunks with the selected rows of every part: one pass over the ids and the selected columns."""
     columns = tuple(dict.fromkeys(("event_id", *stream.select)))
     for shard in events.manifest.shards:
-        check_shard(events.path / shard.file, shard)
+        check_shard(events.path / shard.file, shard, events.schema)
     found = []
     for groups in cut(events, stream.chunk_rows):
         table = rows.make(read_groups(events.path, Chunk(groups, {}), rows.raw(columns)), columns, NOT_TRAINED)
@@ -151,11 +154,11 @@ def count(events: Events, stream: Stream, rows: Rows) -> tuple[Chunk, ...]:
     return tuple(found)
 
 
-def check_shard(file: Path, shard: Shard) -> None:
-    """Refuse a file whose rows are not those of its manifest; only its footer is read.
+def check_shard(file: Path, shard: Shard, schema: Schema) -> None:
+    """Refuse a file whose rows or columns are not those of its manifest; only its footer is read.
 
     Raises:
-        DataError: a file that cannot be read, or with other row groups than the manifest says.
+        DataError: a file that cannot be read, or with other row groups, columns or types than the manifest says.
     """
     try:
         metadata = pq.read_metadata(file)
@@ -164,28 +167,68 @@ def check_shard(file: Path, shard: Shard) -> None:
     groups = tuple(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))
     if groups != shard.row_groups:
         raise DataError(f"has {sum(groups)} rows in {len(groups)} row groups, the manifest says {shard.rows} in "
-                        f"{len(shard.row_groups)}", where=str(file),
-                        cure="the shard was changed after the manifest: make the sample anew")  # fmt: skip
+                        f"{len(shard.row_groups)}", where=str(file), cure=CHANGED)  # fmt: skip
+    arrow = metadata.schema.to_arrow_schema()
+    for column in schema.each():
+        if column.name not in arrow.names:
+            raise DataError(f"column {column.name!r} is missing, the manifest has it", where=str(file), cure=CHANGED)
+        if (have := arrow.field(column.name).type) != column.arrow:
+            raise DataError(f"column {column.name!r} holds {_said(have)}, the manifest says {_said(column.arrow)}",
+                            where=str(file), cure=CHANGED)  # fmt: skip
+        if nulls := _nulls(metadata, column.name):
+            raise DataError(f"column {column.name!r} has {nulls} nulls", where=str(file), cure=FILL)
 
 
-def mean_weight(events: Events, source: Source, policy: str, rows: Rows) -> float:
-    """What the sample's physics weights are divided by (1 where they are not used).
+def _said(kind: pa.DataType) -> str:
+    return f"lists of {kind.value_type}" if pa.types.is_list(kind) else str(kind)
+
+
+def _nulls(metadata: pq.FileMetaData, name: str) -> int:
+    """As many as the footer tells: of the numbers in lists it does not say whether they are null or not there."""
+    places = [place for place in range(metadata.num_columns) if metadata.schema.column(place).path == name]
+    parts = [metadata.row_group(group).column(place) for group in range(metadata.num_row_groups) for place in places]
+    found = [part.statistics.null_count for part in parts if part.statistics and part.statistics.has_null_count]
+    return sum(found)
+
+
+def mean_weight(events: Events, stream: Stream, name: str, rows: Rows) -> float:
+    """What the physics weights of the sample `name` are divided by (1 where they are not used).
 
     Raises:
-        DataError: negative, all-zero or infinite weights that training cannot use.
+        DataError: weights that are not finite or negative, or that leave nothing to train on.
     """
-    if not source.event_weight:
+    if not stream.samples[name].event_weight:
         return 1.0
-    table = rows.make(events.read(rows.raw(["weight"])), ["weight"], NOT_TRAINED)
+    columns = tuple(dict.fromkeys(("event_id", "weight", *stream.select)))
+    tables = []
+    for shard in events.manifest.shards:
+        tables.append(rows.make(events.read(rows.raw(columns), shard), columns, NOT_TRAINED))
+        _check_weights(tables[-1], events.path / shard.file, stream.negative_weights)
+    table = pa.concat_tables(tables)
     weight_B = table["weight"].to_numpy()
-    if policy == "error" and (weight_B < 0).any():
-        raise DataError(f"column 'weight' has {int((weight_B < 0).sum())} negative values", where=str(events.path),
-                        cure="set stream.negative_weights to abs or keep, or event_weight to false")  # fmt: skip
-    mean = float(np.abs(weight_B).mean() if policy == "abs" else weight_B.mean())
-    if not (mean > 0.0 and np.isfinite(mean)):
-        raise DataError(f"column 'weight' has the mean {mean:g}", where=str(events.path),
-                        cure="set event_weight to false for this sample")  # fmt: skip
-    return mean
+    weight_B = np.abs(weight_B) if stream.negative_weights == "abs" else weight_B
+    train_B = part_of(table["event_id"].to_numpy(), stream.split) == PARTS.index("train")
+    train_B &= selected(table, stream.select)
+    for which_B, said in ((train_B, "selected training rows"), (np.ones_like(train_B), "rows")):
+        if which_B.any() and not (total := float(weight_B[which_B].sum())) > 0.0:
+            raise DataError(f"column 'weight' sums to {total:g} over its {int(which_B.sum())} {said}",
+                            where=str(events.path), cure=f"set stream.samples.{name}.event_weight to false, or mend "
+                            "the weights")  # fmt: skip
+    return float(weight_B.mean())
+
+
+def _check_weights(table: pa.Table, file: Path, policy: str) -> None:
+    """Refuse weights that no policy, or not this one, can use."""
+    weight_B = table["weight"].to_numpy()
+    cases = [(~np.isfinite(weight_B), "not finite", "mend the weights, or set event_weight to false")]
+    if policy == "error":
+        cases.append((weight_B < 0, "negative", "set stream.negative_weights to abs or keep, or event_weight to false"))
+    for odd_B, said, cure in cases:
+        if odd_B.any():
+            first = int(np.flatnonzero(odd_B)[0])
+            raise DataError(f"column 'weight' has {int(odd_B.sum())} values that are {said}: the first is "
+                            f"{weight_B[first]:g}, of event {table['event_id'][first]}", where=str(file),
+                            cure=cure)  # fmt: skip
 
 
 def needed(schema: Schema) -> Schema:

@@ -128,10 +128,9 @@ def name_of(run: Run, counted: Counted) -> str:
 def prepare(run: Run, samples: Mapping[str, Events]) -> Counted:
     """Open, check and count every sample, before anything is started."""
     rows = check_samples(run.stream, samples, needed(run.task.columns), run.seed)
-    policy = run.stream.negative_weights
     return Counted(
         {name: count(events, run.stream, rows[name]) for name, events in samples.items()},
-        {name: mean_weight(events, run.stream.samples[name], policy, rows[name]) for name, events in samples.items()},
+        {name: mean_weight(events, run.stream, name, rows[name]) for name, events in samples.items()},
         {name: events.fingerprint for name, events in samples.items()},
     )
 

@@ -61,7 +61,7 @@ def _feed(run: Run, rank: int = 0, world: int = 1, schema: Schema = JET_EVENTS) 
     samples, stream = run.stream.open(), run.stream
     rows = check_samples(stream, samples, needed(schema), run.seed)
     chunks = {name: count(events, stream, rows[name]) for name, events in samples.items()}
-    means = {name: mean_weight(events, stream.samples[name], stream.negative_weights, rows[name])
+    means = {name: mean_weight(events, stream, name, rows[name])
              for name, events in samples.items()}  # fmt: skip
     source = PyarrowBytes(readers(stream, samples, needed(schema), "train", run.seed), chunks)
     return Feed(Plan(run, chunks), source, schema, weightings(stream, means), rank=rank, world=world)
