@@ -1,5 +1,6 @@
 """Ray Data, DeepSpeed and Ray Train give what plain torch and pyarrow give, on one worker and on two."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,13 @@ def test_the_weights_are_the_same_too(trained: dict[str, Path]) -> None:
     for name, tensor in first.items():
         assert not np.allclose(tensor, start[name], atol=2e-3), f"{name} was not trained"
         assert np.allclose(tensor, second[name], atol=2e-4), name
+
+
+def test_no_file_of_a_run_holds_a_key(trained: dict[str, Path]) -> None:
+    key = os.environ["WANDB_API_KEY"].encode()
+    files = [file for run in trained.values() for file in run.rglob("*") if file.is_file()]
+    assert len(files) > 20
+    assert [file for file in files if key in file.read_bytes()] == []
 
 
 def test_a_finished_run_is_left_and_another_is_refused(trained: dict[str, Path], samples: Path) -> None:
