@@ -168,17 +168,15 @@ def score(
     Runs that are all folds of one split give one sample: every event is scored by the run that has not seen it. A
     scoring that was interrupted goes on where it was.
     """
-    from jetscale.evaluate.folds import are_folds
     from jetscale.evaluate.root import write_root
     from jetscale.evaluate.score import scoring
     from jetscale.events import Events
-    from jetscale.run import read
 
     _check_out(out, sample=True)
-    sample, names, numbers = Events.open(events), _names(runs), _numbers(constants or ())
+    sample, numbers = Events.open(events), _numbers(constants or ())
     _trained(runs)
-    one = len(runs) == 1 or are_folds([read(run) for run in runs])
-    work = {out: runs} if one else {out / name: [run] for run, name in zip(runs, names, strict=True)}
+    teams = _teams(runs)
+    work = {out / name if len(teams) > 1 else out: team for name, team in teams.items()}
     terminal = Terminal(stages=len(work))
     for place, own in work.items():
         title = f"scoring {sample.name} with {', '.join(map(str, own))}"
@@ -223,22 +221,29 @@ def report(
     events: Annotated[list[Path], typer.Option("--events", metavar="DIR...", help="samples, scored or not")],
     out: Out,
 ) -> None:
-    """Write index.html, figures/ and results.json: peaks, backgrounds and labels, beside the classical method."""
+    """Write index.html, figures/ and results.json: peaks, backgrounds and labels, beside the classical method.
+
+    Runs that are all folds of one split are one method, every event scored by the run that has not seen it.
+    """
     from jetscale.evaluate.report import Scored, report
+    from jetscale.evaluate.score import scored_by
     from jetscale.events import Events
 
     _check_out(out)
-    samples, names = [Events.open(one) for one in events], _names(runs)
-    digests = _trained(runs)
-    tables = [_tables(digest, samples) for digest in digests]
+    samples = [Events.open(one) for one in events]
+    _trained(runs)
+    teams = _teams(runs)
+    digests = {name: scored_by(team) for name, team in teams.items()}
+    tables = {name: _tables(digest, samples) for name, digest in digests.items()}
     terminal = Terminal(stages=2)
     with terminal.logs_to(out / LOG):
         with terminal.stage("scoring"):
             scored = [
-                Scored(name, _scored(run, digest, table, out / "scored" / name / table.name), run)
-                for run, name, digest, own in zip(runs, names, digests, tables, strict=True)
-                for table in own
-            ]
+                Scored(name, _scored(team, digests[name], table, out / "scored" / name / table.name),
+                       team[0] if len(team) == 1 else None)
+                for name, team in teams.items()
+                for table in tables[name]
+            ]  # fmt: skip
         with terminal.stage("reporting"):
             page = report(scored, out, command=context.obj, wall=terminal.seconds)
     terminal.say(f"the report is {page}")
@@ -337,15 +342,27 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _trained(runs: Sequence[Path]) -> list[str]:
-    """The digest of each run, which must be there and trained."""
+def _teams(runs: Sequence[Path]) -> dict[str, list[Path]]:
+    """Runs that score together, by name: all folds of one split, or else each run alone."""
+    from jetscale.evaluate.folds import are_folds
+    from jetscale.run import read
+
+    names = _names(runs)
+    if are_folds([read(run) for run in runs]):
+        return {"folds": list(runs)}
+    return {name: [run] for name, run in zip(names, runs, strict=True)}
+
+
+def _trained(runs: Sequence[Path]) -> None:
+    """Refuse what is no run, not trained, or called like another."""
     from jetscale.run import read
     from jetscale.train import checkpoint
 
+    _names(runs)
     for run in runs:
         read(run)
         checkpoint.chosen(run)
-    return [str(checkpoint.read_data(run)["run"]) for run in runs]
+        checkpoint.read_data(run)
 
 
 def _tables(run: str, samples: Sequence[Events]) -> list[Events]:
@@ -373,11 +390,11 @@ def _origin(sample: Events) -> tuple[str, str]:
     return sample.name, str(sample.manifest.made_by.get("sample", sample.fingerprint))
 
 
-def _scored(run: Path, digest: str, sample: Events, place: Path) -> Events:
-    """The sample with the run's columns: as it is if they are its own, else scored once and kept."""
+def _scored(team: Sequence[Path], digest: str, sample: Events, place: Path) -> Events:
+    """The sample with the columns of a run, or of folds: as it is if they are its own, else scored once and kept."""
     from jetscale.evaluate.score import score
 
-    return sample if _is_own(digest, sample) else score(run, sample, place)
+    return sample if _is_own(digest, sample) else score(team, sample, place)
 
 
 def spread(words: Sequence[str]) -> list[str]:

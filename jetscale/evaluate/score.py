@@ -27,7 +27,7 @@ from jetscale.data.split import part_of
 from jetscale.errors import ConfigError, DataError, nearest
 from jetscale.evaluate.folds import fold_of, held_out_folds
 from jetscale.events import MANIFEST, ROW_GROUP, Events, Manifest, Shard, describe_shard, shard_in, write_manifest
-from jetscale.run import Run
+from jetscale.run import Run, read
 from jetscale.schema import Column, Schema
 from jetscale.stream import Folds, Split, Stream, split_of
 from jetscale.task import At
@@ -116,6 +116,19 @@ def scoring(runs: Sequence[Path], events: Events, out: Path, *, untrained: bool 
     write_manifest(_manifest(events, schema, shards, made_by), out)
 
 
+def scored_by(runs: Sequence[Path]) -> str:
+    """The digest that a table scored by these runs carries: a run's own, or one for all folds together."""
+    names = [str(checkpoint.read_data(run)["run"]) for run in runs]
+    if len(names) == 1:
+        return names[0]
+    tests = held_out_folds([read(run) for run in runs])
+    return _joint([name for _, name in sorted(zip(tests, names, strict=True))])
+
+
+def _joint(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else digest(list(names))
+
+
 def _in_order(scorers: Sequence[Scorer], tests: Sequence[int]) -> list[Scorer]:
     """The runs by their test fold; their outputs must be the same columns."""
     ordered = [scorer for _, scorer in sorted(zip(tests, scorers, strict=True), key=lambda pair: pair[0])]
@@ -154,7 +167,7 @@ def _origin(events: Events) -> str:
 def _made_by(scorers: Sequence[Scorer], events: Events, untrained: bool, constants: Mapping[str, float]) -> Values:
     names = [scorer.name for scorer in scorers]
     return {
-        "scored_by": names[0] if len(names) == 1 else digest(names),
+        "scored_by": _joint(names),
         "sample": _origin(events),
         "untrained": untrained,
         "added": [column.name for column in (*scorers[0].outputs.columns, SPLIT)],

@@ -162,6 +162,18 @@ def test_the_command_puts_folds_together(room: Path, tmp_path: Path) -> None:
     assert len(Events.open(tmp_path / "scored").manifest.made_by["folds"]) == FOLDS
 
 
+def test_a_report_takes_folds_as_one_method(room: Path, tmp_path: Path, monkeypatch) -> None:
+    pages = []
+    monkeypatch.setattr("jetscale.evaluate.report.report", lambda scored, *_, **__: pages.append(scored))
+    folds = [f"{room}/fold{test}" for test in range(FOLDS)]
+    assert cli.main(["score", *folds, "--events", f"{room}/toy", "--out", str(tmp_path / "scored")]) == 0
+    for given, place in ((room / "toy", "report/scored/folds/toy"), (tmp_path / "scored", "scored")):
+        assert cli.main(["report", *folds, "--events", str(given), "--out", str(tmp_path / "report")]) == 0
+        [one] = pages.pop()
+        assert (one.run_name, one.run_dir, one.events.path) == ("folds", None, tmp_path / place)
+        assert set(one.events.read(["split"])["split"].to_pylist()) == {2}
+
+
 def test_a_missing_fold_is_named_and_nothing_is_written(room: Path, tmp_path: Path, capsys) -> None:
     words = ["score", f"{room}/fold0", f"{room}/fold2", "--events", f"{room}/toy", "--out", str(tmp_path / "scored")]
     assert cli.main(words) == 2
