@@ -166,7 +166,8 @@ def finished(run: Run, name: str, out: Path) -> bool:
         _refuse_strangers(out)
         return False
     if checkpoint.read_data(out)["run"] != name:
-        changed = difference(read(out), run) or ["the content of a sample"]
+        differs = difference(read(out), run)
+        changed = [line for line in differs if ".fitted" not in line.partition(":")[0]] or ["the content of a sample"]
         raise TrainError("holds another run; changed: " + "; ".join(changed), where=str(out),
                          cure="choose another --out, or remove this folder")  # fmt: skip
     return found[1].ended is not None

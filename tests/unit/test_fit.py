@@ -15,7 +15,7 @@ from jetscale.config import Values
 from jetscale.data.batch import batch
 from jetscale.data.fit import fit, fit_stream
 from jetscale.data.split import part_of
-from jetscale.errors import DataError
+from jetscale.errors import DataError, TrainError
 from jetscale.events import Events
 from jetscale.run import Run, read, resolve
 from jetscale.systems.assigner import Assigner
@@ -202,3 +202,5 @@ def test_the_streams_numbers_are_fitted_on_training_rows_and_stand_in_the_resolv
     out = train(run, tmp_path / "run")
     assert read(out).stream == fitted.stream
     assert train(run, out) == out  # the fitted numbers make it no other run
+    with pytest.raises(TrainError, match=r"changed: stream.chunk_rows: 150 -> 160\n"):
+        train(_run(samples, derive=derive, reweight="w", chunk_rows=160), out)
