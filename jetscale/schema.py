@@ -118,7 +118,7 @@ def lengths(table: pa.Table, collection: str, schema: Schema) -> np.ndarray:
         DataError: two columns of the collection differ in length.
     """
     names = [column.name for column in schema.each() if column.of == collection]
-    first, *rest = [pc.list_value_length(table[name]).combine_chunks().to_numpy(zero_copy_only=False) for name in names]
+    first, *rest = [one(pc.list_value_length(table[name])).to_numpy(zero_copy_only=False) for name in names]
     for name, other in zip(names[1:], rest, strict=True):
         if not np.array_equal(first, other):
             row = int(np.flatnonzero(first != other)[0])
@@ -130,9 +130,14 @@ def lengths(table: pa.Table, collection: str, schema: Schema) -> np.ndarray:
     return np.asarray(first, dtype=np.int64)
 
 
+def one(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece; Arrow's own `combine_chunks` copies even a single chunk."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def flat(column: pa.ChunkedArray) -> np.ndarray:
     """All numbers of a column, lists flattened, as one numpy array."""
-    array = column.combine_chunks()
+    array = one(column)
     if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
         array = array.flatten()
     return np.asarray(array.to_numpy(zero_copy_only=False))

@@ -9,7 +9,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from jetscale.schema import Schema, flat, lengths
+from jetscale.data.ragged import Piece, flattened, together
+from jetscale.schema import Schema
 from jetscale.task import At, Batch
 
 ROUND_TO = 4
@@ -17,31 +18,50 @@ ROUND_TO = 4
 
 def batch(tables: Sequence[pa.Table], schema: Schema, weight_B: np.ndarray, lane_B: np.ndarray, row_B: np.ndarray,
           at: At, seed: int) -> Batch:  # fmt: skip
-    """Pad the rows of some tables to the longest set among them, rounded up to a multiple of four.
+    """Pad the rows of some tables: see `padded`."""
+    ends = np.cumsum([table.num_rows for table in tables])
+    pieces = [
+        Piece(flattened(table, schema, weight_B[end - table.num_rows : end]), 0, table.num_rows)
+        for table, end in zip(tables, ends, strict=True)
+    ]
+    return padded(pieces, schema, lane_B, row_B, at, seed)
+
+
+def padded(pieces: Sequence[Piece], schema: Schema, lane_B: np.ndarray, row_B: np.ndarray, at: At, seed: int) -> Batch:
+    """Pad rows to the longest set among them, rounded up to a multiple of four.
 
     `schema` says which columns belong to which collection. No rows at all give one empty row of weight 0, so that
     every worker has something to go through the network with.
     """
-    table = pa.concat_tables(tables) if tables else schema.arrow.empty_table()
-    rows = table.num_rows or 1
+    if not sum(piece.rows for piece in pieces):
+        return _filler(schema, at, seed)
     columns: dict[str, Tensor] = {}
     masks: dict[str, Tensor] = {}
     for collection in schema.collections:
-        length_B = lengths(table, collection, schema) if table.num_rows else np.zeros(1, dtype=np.int64)
-        width = max(ROUND_TO, -(-int(length_B.max(initial=0)) // ROUND_TO) * ROUND_TO)
-        place = _places(length_B, width)
-        masks[collection] = _scatter(np.ones(len(place), dtype=bool), place, rows, width)
+        ends = [piece.of.bounds[collection][piece.low : piece.high + 1] for piece in pieces]
+        length_B = np.concatenate([end[1:] - end[:-1] for end in ends])
+        width = max(ROUND_TO, -(-int(length_B.max()) // ROUND_TO) * ROUND_TO)
+        place, members = _places(length_B, width), [slice(int(end[0]), int(end[-1])) for end in ends]
+        masks[collection] = torch.from_numpy(np.arange(width) < length_B[:, None])
         for column in schema.each():
             if column.of == collection:
-                columns[column.name] = _scatter(flat(table[column.name]), place, rows, width)
+                values = together(pieces, column.name, members)
+                columns[column.name] = _scatter(values, place, len(length_B), width)
+    rows = [slice(piece.low, piece.high) for piece in pieces]
     for column in schema.each():
         if not column.of:
-            values = flat(table[column.name]) if table.num_rows else np.zeros(1, dtype=column.dtype)
-            columns[column.name] = torch.from_numpy(values.copy())
-    if not table.num_rows:
-        weight_B, lane_B, row_B = np.zeros(1), np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
-    return Batch(columns, masks, torch.from_numpy(weight_B.astype(np.float32)), torch.from_numpy(lane_B),
-                 torch.from_numpy(row_B), at, seed)  # fmt: skip
+            columns[column.name] = torch.from_numpy(together(pieces, column.name, rows))
+    weight_B = torch.from_numpy(np.concatenate([piece.weight_B for piece in pieces]).astype(np.float32))
+    return Batch(columns, masks, weight_B, torch.from_numpy(lane_B), torch.from_numpy(row_B), at, seed)
+
+
+def _filler(schema: Schema, at: At, seed: int) -> Batch:
+    """One empty row of weight 0."""
+    shapes = {column.name: (1, ROUND_TO) if column.of else (1,) for column in schema.each()}
+    columns = {one.name: torch.from_numpy(np.zeros(shapes[one.name], dtype=one.dtype)) for one in schema.each()}
+    masks = {collection: torch.zeros(1, ROUND_TO, dtype=torch.bool) for collection in schema.collections}
+    none_B = torch.zeros(1, dtype=torch.int64)
+    return Batch(columns, masks, torch.zeros(1), none_B, none_B, at, seed)
 
 
 def table_of(batch: Batch, columns: Mapping[str, Tensor], schema: Schema) -> pa.Table:

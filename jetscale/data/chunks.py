@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jetscale.data.plan import Chunk, Item, rng
+from jetscale.data.ragged import take
 from jetscale.data.rows import NOT_TRAINED, Rows, check_stream, rows_of
 from jetscale.data.split import counts, part_of, selected
 from jetscale.derive import Range
@@ -55,7 +56,7 @@ class Reader:
         if item.epoch >= 0:
             rows = self._shuffled(rows, table, item)
         taken = np.concatenate([rows[part.low : part.high] for part in item.slices])
-        return table.select(self.columns).take(pa.array(taken))
+        return take(table.select(self.columns), taken)
 
     def _shuffled(self, rows: np.ndarray, table: pa.Table, item: Item) -> np.ndarray:
         dice = rng(self.seed, item.sample, item.epoch, item.chunk)

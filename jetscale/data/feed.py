@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from jetscale.data.batch import batch
+from jetscale.data.batch import batch, padded
 from jetscale.data.plan import Chunk, Item, Plan, Slice
+from jetscale.data.ragged import Flat, Piece, flattened
 from jetscale.data.source import Bytes
 from jetscale.errors import DataError
 from jetscale.schema import Schema
@@ -20,7 +21,7 @@ from jetscale.stream import Part, Stream
 from jetscale.task import At, Batch
 
 T = TypeVar("T")
-Ids = tuple[tuple[str, pa.ChunkedArray], ...]  # (sample, event ids), in the order of a batch's rows
+Ids = tuple[tuple[str, np.ndarray], ...]  # (sample, event ids), in the order of a batch's rows
 
 
 class Step(NamedTuple):
@@ -67,32 +68,30 @@ class Feed:
 
     def steps(self, after: int = 0) -> Iterator[Step]:
         """The steps from number `after` on, in order."""
-        tables = self.source.read(self.plan.items(self.lanes, after))
-        waiting = _Waiting(tables, self.plan, after)
+        read = self.source.read(self.plan.items(self.lanes, after))
+        waiting = _Waiting(((item, self._flat(item, table)) for item, table in read), self.plan, after)
         for number in range(after, self.plan.steps):
-            taken = {lane: waiting.take(lane, self.plan.rows(number, lane)) for lane in self.lanes}
+            dealt = self.plan.dealt(number, self.lanes)
+            taken = [(lane, waiting.take(lane, wanted)) for lane, wanted in zip(self.lanes, dealt, strict=True)]
             at = self.plan.at(number)
-            micro = [
-                {lane: taken[lane] for lane in self.lanes[start : start + self.lanes_per_micro]}
-                for start in range(0, len(self.lanes), self.lanes_per_micro)
-            ]
+            starts = range(0, len(taken), self.lanes_per_micro)
+            micro = [taken[start : start + self.lanes_per_micro] for start in starts]
             rows = int((self.plan.taken[number + 1] - self.plan.taken[number]).sum())
             yield Step(at, tuple(self._batch(lanes, at) for lanes in micro), rows, tuple(map(_ids, micro)))
 
-    def _batch(self, lanes: Mapping[int, Sequence[tuple[str, pa.Table]]], at: At) -> Batch:
-        tables = [table for parts in lanes.values() for _, table in parts]
-        sizes = [sum(table.num_rows for _, table in parts) for parts in lanes.values()]
-        weight_B = [self._weights(sample, table) for parts in lanes.values() for sample, table in parts]
-        return batch(tables, self.schema, np.concatenate([np.zeros(0), *weight_B]), np.repeat(list(lanes), sizes),
-                     np.concatenate([np.zeros(0, dtype=np.int64), *map(np.arange, sizes)]), at,
-                     self.plan.run.seed)  # fmt: skip
+    def _batch(self, lanes: Sequence[tuple[int, list[Piece]]], at: At) -> Batch:
+        sizes = [sum(piece.rows for piece in pieces) for _, pieces in lanes]
+        lane_B = np.repeat([lane for lane, _ in lanes], sizes)
+        row_B = np.arange(len(lane_B)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        pieces = [piece for _, of_lane in lanes for piece in of_lane]
+        return padded(pieces, self.schema, lane_B, row_B, at, self.plan.run.seed)
 
-    def _weights(self, sample: str, table: pa.Table) -> np.ndarray:
-        return training_weight(table, self.weighting[sample])
+    def _flat(self, item: Item, table: pa.Table) -> Flat:
+        return flattened(table, self.schema, training_weight(table, self.weighting[item.sample]), item.sample)
 
 
-def _ids(lanes: Mapping[int, Sequence[tuple[str, pa.Table]]]) -> Ids:
-    return tuple((sample, table["event_id"]) for parts in lanes.values() for sample, table in parts)
+def _ids(lanes: Sequence[tuple[int, list[Piece]]]) -> Ids:
+    return tuple((piece.of.sample, piece.id_B) for _, pieces in lanes for piece in pieces)
 
 
 def training_weight(table: pa.Table, how: Weighting) -> np.ndarray:
@@ -118,40 +117,35 @@ def training_weight(table: pa.Table, how: Weighting) -> np.ndarray:
 class _Waiting:
     """Rows that were read and not yet used, by sample, lane and position."""
 
-    def __init__(self, tables: Iterator[tuple[Item, pa.Table]], plan: Plan, after: int) -> None:
-        self.tables, self.lanes = tables, plan.run.scale.lanes
+    def __init__(self, read: Iterator[tuple[Item, Flat]], plan: Plan, after: int) -> None:
+        self.read, self.lanes = read, plan.run.scale.lanes
         self.begin = {order.sample: int(plan.taken[after, k]) for k, order in enumerate(plan.orders)}
         self.next: dict[tuple[str, int], int] = {}
-        self.rows: dict[tuple[str, int, int], pa.Table] = {}
+        self.pieces: dict[tuple[str, int, int], Piece] = {}
 
-    def take(self, lane: int, wanted: Sequence[int]) -> list[tuple[str, pa.Table]]:
+    def take(self, lane: int, wanted: Sequence[int]) -> list[Piece]:
         """The next rows of a lane: so many of each sample."""
-        return [
-            (sample, table)
-            for sample, n in zip(self.begin, wanted, strict=True)
-            for table in self._take(sample, lane, n)
-        ]
+        return [piece for sample, n in zip(self.begin, wanted, strict=True) for piece in self._take(sample, lane, n)]
 
-    def _take(self, sample: str, lane: int, n: int) -> Iterator[pa.Table]:
+    def _take(self, sample: str, lane: int, n: int) -> Iterator[Piece]:
         begin = self.begin[sample]
         position = self.next.get((sample, lane), begin + (lane - begin) % self.lanes)
         while n:
-            while (sample, lane, position) not in self.rows:
-                self._receive(*next(self.tables))
-            table = self.rows.pop((sample, lane, position))
-            used = table.slice(0, n)
+            while (sample, lane, position) not in self.pieces:
+                self._receive(*next(self.read))
+            used, rest = self.pieces.pop((sample, lane, position)).cut(n)
             yield used
-            n -= used.num_rows
-            position += used.num_rows * self.lanes
-            if used.num_rows < table.num_rows:
-                self.rows[sample, lane, position] = table.slice(used.num_rows)
+            n -= used.rows
+            position += used.rows * self.lanes
+            if rest.rows:
+                self.pieces[sample, lane, position] = rest
         self.next[sample, lane] = position
 
-    def _receive(self, item: Item, table: pa.Table) -> None:
+    def _receive(self, item: Item, table: Flat) -> None:
         start = 0
         for part in item.slices:
             rows = part.high - part.low
-            self.rows[item.sample, part.lane, part.position] = table.slice(start, rows)
+            self.pieces[item.sample, part.lane, part.position] = Piece(table, start, start + rows)
             start += rows
 
 

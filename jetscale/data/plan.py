@@ -175,11 +175,13 @@ class Plan:
         """Where a step stands: its number, the epoch of its first row, the done share of the horizon."""
         return At(step, int(self.taken[step, self.epoch_of] // self.orders[self.epoch_of].rows), step / self.steps)
 
-    def rows(self, step: int, lane: int) -> list[int]:
-        """Rows of each sample that a lane takes in a step, (K,)."""
-        both = zip(self.taken[step], self.taken[step + 1], strict=True)
-        lanes = self.run.scale.lanes
-        return [_before(high, lane, lanes) - _before(low, lane, lanes) for low, high in both]
+    def dealt(self, step: int, lanes: Sequence[int]) -> list[list[int]]:
+        """Rows of each sample that some lanes take in a step, (lanes, K)."""
+        every, lane_L1 = self.run.scale.lanes, np.asarray(lanes)[:, None]
+        # Positions below this one that belong to the lane.
+        low_LK, high_LK = (np.maximum(0, -((lane_L1 - taken_K) // every)) for taken_K in self.taken[step : step + 2])
+        rows_LK: list[list[int]] = (high_LK - low_LK).tolist()
+        return rows_LK
 
     def items(self, lanes: Sequence[int], after: int = 0) -> Iterator[Item]:
         """Reads for these lanes from step `after` to the horizon, in the order in which steps need them."""
@@ -217,11 +219,6 @@ class Plan:
         if horizon.epochs is not None:
             return math.ceil(horizon.epochs * self.orders[self.epoch_of].rows), self.epoch_of
         return math.ceil(horizon.events or 0), None
-
-
-def _before(position: int, lane: int, lanes: int) -> int:
-    """Positions below this one that belong to the lane."""
-    return max(0, -(-(int(position) - lane) // lanes))
 
 
 def _cut(taken: np.ndarray, goal: int, of: int | None) -> np.ndarray:

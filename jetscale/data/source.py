@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +12,8 @@ import pyarrow as pa
 from jetscale.data.chunks import Reader
 from jetscale.data.plan import Chunk, Item
 
-WINDOW = 512
+WINDOW = 512  # items that are handed to Ray Data at once
+ALONE, TOGETHER = 16, 4  # how many of them are read one by one, and how many by one task after these
 
 
 class Bytes(ABC):
@@ -41,12 +42,15 @@ class PyarrowBytes(Bytes):
 class RayBytes(Bytes):
     """Ray Data decodes on whichever node has a free slot, and streams the tables in order.
 
-    The items are handed over in windows, so that a long run does not hold one object per read of its whole life.
+    The items are handed over in windows, so that a long run does not hold one object per read of its whole life. The
+    first of a window are read one by one, since somebody waits for them; later ones a few to a task, because a task
+    costs as much as reading half an item. More tasks `at_once` would start more processes than a small machine keeps.
     """
 
-    def __init__(self, readers: Mapping[str, Reader], chunks: Mapping[str, Sequence[Chunk]], task_cpus: float) -> None:
+    def __init__(self, readers: Mapping[str, Reader], chunks: Mapping[str, Sequence[Chunk]], task_cpus: float,
+                 at_once: int = 2) -> None:  # fmt: skip
         super().__init__(readers, chunks)
-        self.task_cpus = task_cpus
+        self.task_cpus, self.at_once = task_cpus, at_once
 
     def read(self, items: Iterable[Item]) -> Iterator[tuple[Item, pa.Table]]:
         """Each item with its rows; decoding runs ahead of the consumer."""
@@ -56,25 +60,37 @@ class RayBytes(Bytes):
 
     def _window(self, window: list[Item]) -> Iterator[tuple[Item, pa.Table]]:
         blocks = self._dataset(window).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
-        parts = (block for block in blocks if block.num_rows)
-        for item in window:
-            tables, rows = [], 0
-            while rows < item.rows:
-                tables.append(next(parts))
-                rows += tables[-1].num_rows
-            yield item, pa.concat_tables(tables)
+        return zip(window, cut((block for block in blocks if block.num_rows), [item.rows for item in window]),
+                   strict=True)  # fmt: skip
 
     def _dataset(self, window: list[Item]) -> Any:
         import ray.data
 
+        from jetscale.data.rays import Items, Read
+
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
-        read = self._read
-
-        def load(numbers: pa.Table) -> pa.Table:
-            return pa.concat_tables([read(window[number.as_py()]) for number in numbers["id"]])
-
-        return ray.data.range(len(window), override_num_blocks=len(window)).map_batches(
-            load, batch_format="pyarrow", batch_size=None, num_cpus=self.task_cpus, zero_copy_batch=True
+        reads = [Read(self.readers[item.sample], item, self.chunks[item.sample][item.chunk]) for item in window]
+        starts = [*range(min(ALONE, len(reads))), *range(ALONE, len(reads), TOGETHER)]
+        groups = [reads[low:high] for low, high in pairwise([*starts, len(reads)])]
+        return ray.data.read_datasource(
+            Items(groups), override_num_blocks=len(groups), num_cpus=self.task_cpus, concurrency=self.at_once
         )
+
+
+def cut(blocks: Iterable[pa.Table], rows: Iterable[int]) -> Iterator[pa.Table]:
+    """The rows of all blocks, one after the other, as tables of so many rows.
+
+    They are copied out of the object store: lanes keep rows for long, and the store must have room for the next ones.
+    """
+    source = iter(blocks)
+    rest: pa.Table | None = None
+    for wanted in rows:
+        parts: list[pa.Table] = []
+        while missing := wanted - sum(part.num_rows for part in parts):
+            rest = rest if rest is not None and rest.num_rows else next(source)
+            parts.append(rest.slice(0, missing))
+            rest = rest.slice(parts[-1].num_rows)
+        table = pa.concat_tables(parts)
+        yield pa.table([pa.concat_arrays(column.chunks) for column in table.columns], schema=table.schema)

@@ -23,7 +23,7 @@ def write_odd(engine: Engine, step: Step, out: Path) -> Path:
     everything: list[Event] = []
     odd: list[Event] = []
     for batch, ids in zip(step.micro, step.ids, strict=True):
-        events = [(sample, event_id) for sample, column in ids for event_id in column.to_pylist()]
+        events = [(sample, event_id) for sample, column in ids for event_id in column.tolist()]
         odd_B = _odd(engine, batch.to(engine.world.device)).tolist()
         everything += events
         # A micro-batch without events holds one filler row, which is none.
