@@ -17,6 +17,7 @@ class Shape(Config):
     cpus_per_worker: float = Field(gt=0)
     gpus_per_worker: float = Field(0, ge=0)
     cpus_per_read: float = Field(0.25, gt=0, description="what one task of the Ray Data feed reserves")
+    reads_per_worker: int = Field(2, gt=0, description="tasks of the Ray Data feed at a time, for each worker")
     local_cpus: int = Field(gt=0, description="logical CPUs of a Ray that is started on this machine")
     local_object_store: int = Field(gt=0, description="bytes of its object store")
 

@@ -44,7 +44,8 @@ class RayBytes(Bytes):
 
     The items are handed over in windows, so that a long run does not hold one object per read of its whole life. The
     first of a window are read one by one, since somebody waits for them; later ones a few to a task, because a task
-    costs as much as reading half an item. More tasks `at_once` would start more processes than a small machine keeps.
+    costs as much as reading half an item. More tasks `at_once` start more processes, which a small machine has no room
+    for.
     """
 
     def __init__(self, readers: Mapping[str, Reader], chunks: Mapping[str, Sequence[Chunk]], task_cpus: float,

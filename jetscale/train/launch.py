@@ -220,7 +220,8 @@ def _bytes(run: Run, samples: Mapping[str, Events], counted: Counted, part: Part
     ours = readers(run.stream, samples, needed(run.task.columns), part, run.seed)
     if part != "train" or source(run) == "pyarrow":
         return PyarrowBytes(ours, counted.chunks)
-    return RayBytes(ours, counted.chunks, shape(run.scale.shape).cpus_per_read)
+    given = shape(run.scale.shape)
+    return RayBytes(ours, counted.chunks, given.cpus_per_read, given.reads_per_worker)
 
 
 def source(run: Run) -> str:
