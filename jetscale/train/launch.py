@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,7 +20,7 @@ from jetscale.data.feed import Feed, Pass, weightings
 from jetscale.data.fit import fit, fit_stream
 from jetscale.data.plan import Chunk, Plan
 from jetscale.data.source import Bytes, PyarrowBytes, RayBytes
-from jetscale.errors import JetscaleError, TrainError
+from jetscale.errors import TrainError
 from jetscale.events import Events, write_text
 from jetscale.run import Run, read
 from jetscale.shape import shape
@@ -31,19 +30,12 @@ from jetscale.train import checkpoint
 from jetscale.train.checkpoint import Point
 from jetscale.train.engine import Engine, ready_deepspeed, start
 from jetscale.train.exported import is_exported
+from jetscale.train.failure import LostError, failure
 from jetscale.train.loop import train as loop
 from jetscale.train.track import Tracker
 from jetscale.train.world import World
 
 LOCK, RAYS = ".lock", "ray-"
-LOST = re.compile(
-    r"ActorDied|ActorUnavailable|RayActorError|NodeDied|WorkerHealthCheck|WorkerGroupStartup|Preemption|OutOfMemory"
-    r"|Connection (closed|reset)|[Gg]loo|NCCL|DistNetworkError|DistBackendError"
-)
-
-
-class LostError(TrainError):
-    """Workers that are gone, through no fault of the run."""
 
 
 class Counted(NamedTuple):
@@ -254,7 +246,7 @@ def _on_ray(run: Run, name: str, counted: Counted, out: Path) -> None:
                 _fit(run, name, counted, out)
                 return
             except Exception as problem:
-                cause = _cause(problem, out)
+                cause = failure(problem, out)
                 if not isinstance(cause, LostError) or not left:
                     raise cause from problem
                 found = checkpoint.newest(out)
@@ -269,7 +261,7 @@ def _fit(run: Run, name: str, counted: Counted, out: Path) -> None:
     given = shape(run.scale.shape)
     per_worker = {"CPU": given.cpus_per_worker, **({"GPU": given.gpus_per_worker} if given.gpus_per_worker else {})}
     # A name and a folder of its own for every start: what Ray remembers of one must not reach the next.
-    with TemporaryDirectory(prefix=RAYS, dir=out) as storage:
+    with TemporaryDirectory(prefix=RAYS, dir=out, ignore_cleanup_errors=True) as storage:
         TorchTrainer(
             _worker,
             train_loop_config={"run": run.values(), "name": name, "counted": counted, "out": str(out.absolute())},
@@ -295,29 +287,3 @@ def _worker(config: Values) -> None:
         device = ray.train.torch.get_device()
     world = World(context.get_world_rank(), context.get_world_size(), device)
     work(run, config["name"], config["counted"], Path(config["out"]), world)
-
-
-def _cause(problem: BaseException, out: Path) -> JetscaleError:
-    """Our own error inside Ray's wrapping, or a short account of a foreign one.
-
-    When a worker dies, the others fail because it does not answer: any sign of a loss is a loss.
-    """
-    inner = list(_inside(problem))
-    for one in inner:
-        if isinstance(one, JetscaleError):
-            return one
-    said = f"training failed: {str(problem).strip().splitlines()[-1]}"
-    cure = "run again with --debug for the whole story"
-    if any(LOST.search(f"{type(one).__name__}: {one}") for one in inner):
-        return LostError(f"workers were lost: {said}", where=str(out),
-                         cure="the same command goes on from the newest checkpoint")  # fmt: skip
-    return TrainError(said, where=str(out), cure=cure)
-
-
-def _inside(problem: BaseException) -> Iterator[BaseException]:
-    """An error and all that it wraps: of every worker, and what each was raised from."""
-    yield problem
-    inner = [*getattr(problem, "worker_failures", {}).values(), getattr(problem, "cause", None), problem.__cause__]
-    for one in inner:
-        if isinstance(one, BaseException) and one is not problem:
-            yield from _inside(one)
