@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from jetscale.bench.commands import bench
 from jetscale.errors import ConfigError, JetscaleError, nearest
 from jetscale.terminal import Terminal
 
@@ -27,6 +28,8 @@ app = typer.Typer(
     name="jetscale", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
     rich_markup_mode="rich", context_settings={"help_option_names": ["--help", "-h"]},
 )  # fmt: skip
+
+app.add_typer(bench)
 
 Job = Annotated[str, typer.Argument(metavar="JOB.yaml", help="a job's file, or shipped:NAME for one that ships")]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders that jetscale train has written")]

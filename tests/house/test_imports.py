@@ -43,14 +43,15 @@ MAY: dict[str, set[str]] = {
     "sweep": BELOW | {"data", "train", "evaluate"},
     "doctor": BELOW | {"data"},
     "quickstart": BELOW | {"data", "train", "evaluate", "sweep"},
-    "cli": BELOW | {"data", "train", "evaluate", "sweep", "doctor", "quickstart"},
+    "bench": BELOW | {"data", "train", "evaluate", "sweep"},
+    "cli": BELOW | {"data", "train", "evaluate", "sweep", "doctor", "quickstart", "bench"},
     "jetscale": FLOOR | TABLES | NOUNS,
 }
 
 # Heavy libraries, and the only modules (or rooms) that may touch them.
 LIBRARIES: dict[str, set[str]] = {
-    "ray": {"data", "train", "evaluate", "sweep", "doctor"},
-    "deepspeed": {"train.engine", "doctor"},
+    "ray": {"data", "train", "evaluate", "sweep", "doctor", "bench"},
+    "deepspeed": {"train.engine", "doctor", "bench.smallest"},
     "wandb": {"train"},
     "tensorboardX": {"train"},
     "matplotlib": {"evaluate"},

@@ -1,0 +1,101 @@
+"""The commands below `jetscale bench`. Each imports what it needs when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from jetscale.errors import ConfigError
+from jetscale.terminal import Terminal
+
+if TYPE_CHECKING:
+    from jetscale.bench.result import Result, Say
+
+bench = typer.Typer(name="bench", no_args_is_help=True, rich_markup_mode="rich")
+
+Rounds = Annotated[int, typer.Option(metavar="N", min=1, help="how often both sides have their turn")]
+Json = Annotated[Path | None, typer.Option("--out", metavar="FILE.json", help="also write all figures there")]
+Kept = Annotated[Path | None, typer.Option("--keep", metavar="DIR", help="keep the data there, and use what is there")]
+
+
+@bench.callback()
+def benchmarks() -> None:
+    """Measure feed, training, memory and start against the plain way of doing the same, side by side."""
+
+
+@bench.command("feed", epilog="Example: jetscale bench feed --size 200MB --rounds 3 --out feed.json")
+def feed(
+    size: Annotated[str, typer.Option(metavar="SIZE", help="of the Parquet files: 50MB, 1GB")] = "1GB",
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="events of a batch")] = 256,
+    rounds: Rounds = 5,
+    out: Json = None,
+    keep: Kept = None,
+) -> None:
+    """Both sources of the feed against a bare loop that reads and pads the same Parquet: about 3 minutes."""
+    from jetscale.bench.feed import feed as measured
+
+    _measure("feed", keep, out, lambda folder, say: measured(folder, size, batch, rounds, say))
+
+
+@bench.command("train", epilog="Example: jetscale bench train --rounds 3 --out train.json")
+def train(
+    events: Annotated[int, typer.Option(metavar="N", min=1000, help="events of the made-up sample")] = 20_000,
+    source: Annotated[Literal["auto", "pyarrow", "ray"], typer.Option(help="of the feed under Ray")] = "auto",
+    rounds: Rounds = 5,
+    out: Json = None,
+    keep: Kept = None,
+) -> None:
+    """The engines, with feed and loop, against a torch loop on tensors in memory: about 4 minutes."""
+    from jetscale.bench.train import train as measured
+
+    _measure("train", keep, out, lambda folder, say: measured(folder, events, rounds, source, say))
+
+
+@bench.command("memory", epilog="Example: jetscale bench memory --large 500MB --rounds 1 --out memory.json")
+def memory(
+    small: Annotated[str, typer.Option(metavar="SIZE", help="of the small sample")] = "50MB",
+    large: Annotated[str, typer.Option(metavar="SIZE", help="of the large sample")] = "1GB",
+    rounds: Rounds = 2,
+    out: Json = None,
+    keep: Kept = None,
+) -> None:
+    """Peak memory of a training on much data against one on little, less what imports cost: about 3 minutes."""
+    from jetscale.bench.memory import memory as measured
+
+    _measure("memory", keep, out, lambda folder, say: measured(folder, small, large, rounds, say))
+
+
+@bench.command("start", epilog="Example: jetscale bench start --rounds 1 --out start.json")
+def start(
+    events: Annotated[int, typer.Option(metavar="N", min=1000, help="events of the made-up sample")] = 20_000,
+    rounds: Rounds = 3,
+    out: Json = None,
+    keep: Kept = None,
+) -> None:
+    """From jetscale train to the first step, against the smallest script of the same libraries: about 3 minutes."""
+    from jetscale.bench.start import start as measured
+
+    _measure("start", keep, out, lambda folder, say: measured(folder, events, rounds, say))
+
+
+def _measure(what: str, keep: Path | None, out: Path | None, measure: Callable[[Path, Say], Result]) -> None:
+    """Make a benchmark in a folder that stays or goes, show its table, write its figures."""
+    if out is not None and out.is_dir():
+        raise ConfigError("is a folder", where=f"--out {out}", cure="give the name of a file")
+    if keep is not None and keep.exists() and not keep.is_dir():
+        raise ConfigError("is a file", where=f"--keep {keep}", cure="give the name of a folder, new or old")
+    terminal = Terminal(stages=1)
+    with ExitStack() as stack:
+        folder = keep or Path(stack.enter_context(TemporaryDirectory(prefix="jetscale-bench-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        with terminal.logs_to(folder / "output.log"), terminal.stage(f"measuring: {what}"):
+            result = measure(folder.absolute(), lambda line: terminal.say(f"  {line}"))
+    terminal.console.print(result.table())
+    if out is not None:
+        result.write(out)
+        terminal.say(f"the figures are in {out}")
