@@ -110,7 +110,8 @@ def _finish(beside: Path, final: Path) -> None:
 def prune(out: Path, last: int) -> None:
     """Remove all checkpoints but the `last` newest and the best, and what a killed worker has left half done."""
     whole = every(out)
-    kept = {*whole[-last:], *(_place(out, _point(place).watch.step) for place in whole[-1:])}
+    # Each of those that stay may be gone on from, and then the best one that it knows counts.
+    kept = {*whole[-last:], *(_place(out, _point(place).watch.step) for place in whole[-last:])}
     for place in (out / FOLDER).iterdir() if whole else ():
         if place not in kept and re.fullmatch(r"\.?step-\d{8}(\.part)?", place.name):
             shutil.rmtree(place, ignore_errors=True)
@@ -150,8 +151,12 @@ def chosen(out: Path) -> Path:
     if found is None or found[1].ended is None:
         what = "has no complete checkpoint" if found is None else f"has only been trained to step {found[1].step}"
         raise TrainError(what, where=str(out), cure="train it to its end: the same jetscale train once more")
-    place, point = found
-    return _place(out, point.watch.step) if read(out).best else place
+    if not read(out).best:
+        return found[0]
+    best = _place(out, found[1].watch.step)
+    if not _is_whole(best):
+        raise TrainError("the best checkpoint is not whole", where=str(best), cure="remove the folder and train anew")
+    return best
 
 
 def is_complete(out: Path) -> bool:

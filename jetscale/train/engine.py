@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from jetscale.data.feed import Step
-from jetscale.errors import TrainError
+from jetscale.errors import ConfigError, TrainError, nearest
 from jetscale.keyed import mix
 from jetscale.run import Optimiser, Run
 from jetscale.train.loss import shares, weight_sums
@@ -23,7 +23,7 @@ MASTER = "master"
 
 
 class NotFiniteError(TrainError):
-    """A loss that is not finite."""
+    """A loss, or the gradient of one, that is not finite."""
 
 
 class Engine(ABC):
@@ -39,7 +39,7 @@ class Engine(ABC):
         """One update from all micro-batches; the mean of every loss term over the whole step.
 
         Raises:
-            NotFiniteError: a loss that is not finite; the weights are then those of the step before.
+            NotFiniteError: a loss or a gradient that is not finite; the weights are then those of the step before.
         """
         seeds = [_seed(self.run.seed, step.at.step, int(batch.lane_B[0])) for batch in step.micro]
         micro = [batch.to(self.world.device) for batch in step.micro]
@@ -56,7 +56,11 @@ class Engine(ABC):
         if not all(math.isfinite(value) for value in means.values()):
             raise NotFiniteError(f"the loss of step {step.at.step} is not finite: {means}", where=self.run.system,
                                  cure="lower optimiser.rate, set optimiser.clip, or look for odd events")  # fmt: skip
-        self._update(rate_at(self.run.optimiser, step.at.fraction))
+        norm = self._update(rate_at(self.run.optimiser, step.at.fraction))
+        if not math.isfinite(norm):
+            raise NotFiniteError(f"the gradient of step {step.at.step} is not finite, though its loss is: {means}",
+                                 where=self.run.system,
+                                 cure="look for a root or a logarithm of 0 in the loss")  # fmt: skip
         return means
 
     @abstractmethod
@@ -64,8 +68,11 @@ class Engine(ABC):
         """Add the gradient of this worker's share of the loss."""
 
     @abstractmethod
-    def _update(self, rate: float) -> None:
-        """Change the weights by the gradient of the whole step, and forget it."""
+    def _update(self, rate: float) -> float:
+        """Change the weights by the gradient of the whole step, and forget it; its norm.
+
+        A gradient that is not finite changes nothing.
+        """
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:
@@ -96,17 +103,21 @@ class TorchEngine(Engine):
     def _backward(self, share: Tensor) -> None:
         share.backward()
 
-    def _update(self, rate: float) -> None:
+    def _update(self, rate: float) -> float:
         trained = [parameter for parameter in self.net.parameters() if parameter.grad is not None]
         if self.world.size > 1:
             summed = self.world.sum(torch.cat([parameter.grad.flatten() for parameter in trained]))  # type: ignore[union-attr]
             for parameter, part in zip(trained, summed.split([p.numel() for p in trained]), strict=True):
                 parameter.grad = part.view_as(parameter)
         if self.run.optimiser.clip:
-            nn.utils.clip_grad_norm_(trained, self.run.optimiser.clip)
-        _set_rate(self.optimiser, rate)
-        self.optimiser.step()
+            norm = float(nn.utils.clip_grad_norm_(trained, self.run.optimiser.clip))
+        else:
+            norm = _norm(trained)
+        if math.isfinite(norm):
+            _set_rate(self.optimiser, rate)
+            self.optimiser.step()
         self.optimiser.zero_grad()
+        return norm
 
     def weights(self) -> dict[str, Tensor]:
         """Parameters and buffers."""
@@ -140,9 +151,18 @@ class DeepSpeedEngine(Engine):
         # DeepSpeed averages over the workers, our share belongs in a sum.
         self.deepspeed.backward(share * self.world.size, scale_wrt_gas=False)
 
-    def _update(self, rate: float) -> None:
+    def _update(self, rate: float) -> float:
         _set_rate(self.optimiser, rate)
+        if self.run.scale.stage == 0:
+            # Nobody looks at these gradients; from stage 1 on DeepSpeed passes over the update without a word.
+            own = torch.tensor(_norm(list(self.net.parameters())), device=self.world.device)
+            norm = float(self.world.sum(own))
+            if math.isfinite(norm):
+                self.deepspeed.step()
+            return norm
         self.deepspeed.step()
+        norm = float(self.deepspeed.get_global_grad_norm())
+        return norm if norm >= 0.0 else math.nan
 
     def weights(self) -> dict[str, Tensor]:
         """Parameters and buffers, gathered under ZeRO 3, float32."""
@@ -178,7 +198,8 @@ class DeepSpeedEngine(Engine):
             state["step"].fill_(steps)
         put = _put_sharded if self.run.scale.stage == 3 else _put_partitioned
         for name, parameter in _trained(module):
-            for moment in MOMENTS:
+            # A parameter that no loss has touched has no moments with plain torch: zeros, as they are here already.
+            for moment in MOMENTS if f"{MOMENTS[0]}/{name}" in memory else ():
                 put(parameter, memory[f"{moment}/{name}"].to(self.world.device), moment, self.world)
             if self.run.precision == "bf16":
                 put(parameter, memory[f"{MASTER}/{name}"].to(self.world.device), None, self.world)
@@ -258,18 +279,30 @@ def deepspeed_settings(run: Run) -> dict[str, Any]:
         "zero_optimization": {"stage": run.scale.stage},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": run.precision == "bf16"},
+        "bf16": {"enabled": run.precision == "bf16", "check_grad_overflow": True},
         "steps_per_print": 1 << 30,
     }
 
 
 def start(run: Run, net: nn.Module, world: World) -> Engine:
     """The engine that the run asks for, around a network."""
-    for name, parameter in net.named_parameters():
-        parameter.requires_grad_(not name.startswith(run.freeze) if run.freeze else True)
+    _freeze(net, run.freeze)
     if run.scale.engine == "torch":
         return TorchEngine(run, net, world)
     return DeepSpeedEngine(run, net, world)
+
+
+def _freeze(net: nn.Module, prefixes: tuple[str, ...]) -> None:
+    """Let only those parameters be trained whose names begin with none of the prefixes."""
+    names = [name for name, _ in net.named_parameters()]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            raise ConfigError(f"freeze: no parameter begins with {prefix!r}", where="freeze",
+                              cure=nearest(prefix, names))  # fmt: skip
+    if prefixes and all(name.startswith(prefixes) for name in names):
+        raise ConfigError(f"freeze = {list(prefixes)}: nothing is left to train", where="freeze", cure="freeze less")
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(not (prefixes and name.startswith(prefixes)))
 
 
 def ready_deepspeed() -> torch.device:
@@ -329,6 +362,10 @@ def _reseed(device: torch.device, seed: int) -> None:
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
+
+
+def _norm(parameters: Sequence[nn.Parameter]) -> float:
+    return float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
 
 
 def _set_rate(optimiser: Any, rate: float) -> None:

@@ -15,13 +15,26 @@ from jetscale.errors import TrainError
 from jetscale.task import Batch, Task
 from jetscale.train.world import World
 
+LEAST = 0.1  # of the sum of sizes: a mean over a smaller sum of weights is noise, over a negative one it climbs
+
 
 def weight_sums(task: Task, micro: Sequence[Batch], world: World) -> dict[str, Tensor]:
-    """Sum of every term's weights over the step, all micro-batches of all workers: one all-reduce."""
+    """Sum of every term's weights over the step, all micro-batches of all workers: one all-reduce.
+
+    Raises:
+        TrainError: negative weights that leave next to nothing of a sum, or less.
+    """
     parts = [task.weights(batch) for batch in micro]
     terms = list(parts[0])
-    local_T = torch.stack([sum_of([part[term].double() for part in parts]) for term in terms])
-    return dict(zip(terms, world.sum(local_T).unbind(), strict=True))
+    local_2T = torch.stack([sum_of([how(part[term].double()) for part in parts]) for how in (torch.clone, torch.abs)
+                            for term in terms])  # fmt: skip
+    sums_T, sizes_T = world.sum(local_2T).chunk(2)
+    for term, left in zip(terms, (sums_T - LEAST * sizes_T).tolist(), strict=True):
+        if left < 0:
+            raise TrainError(f"negative weights cancel: those of the loss term {term!r} sum to less than {LEAST:g} of "
+                             "their sizes in one step", where=type(task).__name__,
+                             cure="set stream.negative_weights to abs, or more scale.events_per_step")  # fmt: skip
+    return dict(zip(terms, sums_T.unbind(), strict=True))
 
 
 def sum_of(values: Sequence[Tensor]) -> Tensor:

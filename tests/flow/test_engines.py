@@ -25,7 +25,7 @@ from jetscale.schema import JET_EVENTS, Schema
 from jetscale.stream import Source, Stream
 from jetscale.systems.assigner import Assigner
 from jetscale.task import At, Batch
-from jetscale.train.engine import DeepSpeedEngine, Engine, TorchEngine, ready_deepspeed
+from jetscale.train.engine import DeepSpeedEngine, Engine, NotFiniteError, TorchEngine, ready_deepspeed
 from jetscale.train.world import World
 
 STEPS, LANES, ROWS = 3, 4, 5
@@ -59,6 +59,20 @@ class _TwoTerms(Assigner):  # type: ignore[misc]
         x_BC = torch.stack([batch["weight"].float(), batch["true_mass"], batch["decay_mode"].float()], -1)
         out_BK = net(x_BC)
         return {"all": (out_BK[:, 0] - 1).square(), "rare": (out_BK[:, 1] + 2).square() * 3}
+
+
+@final
+class _Steep(Assigner):  # type: ignore[misc]
+    """A root of 0 in step 1: nothing wrong with the loss, but its gradient is not a number."""
+
+    columns: ClassVar[Schema] = JET_EVENTS
+
+    def weights(self, batch: Batch) -> dict[str, Tensor]:
+        return {"all": batch.weight_B}
+
+    def loss(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        out_B = net(torch.stack([batch["weight"].float()] * 3, -1))[:, 0]
+        return {"all": torch.sqrt(out_B.abs() * (batch.at.step != 1))}
 
 
 def _rows(step: int, lane: int) -> pa.Table:
@@ -99,13 +113,30 @@ def _trained(case: tuple[str, int, str], world: World) -> tuple[list[dict[str, f
     return losses, engine.weights()
 
 
+def _steep(case: tuple[str, int, str], world: World) -> tuple[str, bool]:
+    """What is said of a gradient that is not finite, and whether the weights are those of the step before."""
+    run = _run(*case).model_copy(update={"task": _Steep()})
+    engine: Engine = (TorchEngine if case[0] == "torch" else DeepSpeedEngine)(run, _Net(), world)
+    share = LANES // world.size
+    lanes = range(world.rank * share, (world.rank + 1) * share)
+    engine.step(Step(At(0, 0, 0.0), _micro(0, lanes), LANES * ROWS))
+    before = engine.weights()
+    try:
+        engine.step(Step(At(1, 0, 0.5), _micro(1, lanes), LANES * ROWS))
+    except NotFiniteError as problem:
+        after = engine.weights()
+        return str(problem), all(before[name].equal(after[name]) for name in before)
+    return "", False
+
+
 def _work(rank: int, size: int, folder: str) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(size),
                       MASTER_ADDR="127.0.0.1", MASTER_PORT="0")  # fmt: skip
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
     device = ready_deepspeed()
-    results = {case: _trained(case, World(rank, size, device)) for case in CASES}
+    results: dict[Any, Any] = {case: _trained(case, World(rank, size, device)) for case in CASES}
+    results["steep"] = {case: _steep(case, World(rank, size, device)) for case in CASES}
     if rank == 0:
         torch.save(results, f"{folder}/results")
     dist.barrier()
@@ -152,3 +183,10 @@ def test_the_weighted_mean_is_exact(results: Any, by_hand: Any, case: tuple[str,
         assert made == pytest.approx(wanted, rel=exact)
     for name, tensor in by_hand[1].items():
         assert torch.allclose(weights[name], tensor, atol=exact, rtol=exact), name
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_a_gradient_that_is_not_finite_names_its_step_and_changes_nothing(results: Any, case: Any) -> None:
+    said, unchanged = results["steep"][case]
+    assert "the gradient of step 1 is not finite" in said
+    assert unchanged
