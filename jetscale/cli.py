@@ -390,7 +390,7 @@ def _is_own(run: str, sample: Events) -> bool:
 
 def _origin(sample: Events) -> tuple[str, str]:
     """Which events these are, scored or not: name, and fingerprint before any scoring."""
-    return sample.name, str(sample.manifest.made_by.get("sample", sample.fingerprint))
+    return sample.name, sample.origin
 
 
 def _scored(team: Sequence[Path], digest: str, sample: Events, place: Path) -> Events:

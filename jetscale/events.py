@@ -83,6 +83,11 @@ class Events:
         """Sixteen hex digits of the content: equal fingerprints, equal rows."""
         return hashlib.sha256("".join(shard.sha256 for shard in self.manifest.shards).encode()).hexdigest()[:16]
 
+    @property
+    def origin(self) -> str:
+        """The fingerprint of these events before any scoring: equal origins, equal events."""
+        return str(self.manifest.made_by.get("sample", self.fingerprint))
+
     @classmethod
     def open(cls, where: str | Path) -> Events:
         """Open a sample's directory, or `shipped:NAME`, one of the samples inside the package.

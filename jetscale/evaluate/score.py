@@ -140,8 +140,8 @@ def _in_order(scorers: Sequence[Scorer], tests: Sequence[int]) -> list[Scorer]:
 
 def _scorer(run_dir: Path, events: Events, untrained: bool, constants: Mapping[str, float]) -> Scorer:
     run, net = checkpoint.load_start(run_dir) if untrained else checkpoint.load(run_dir)
-    data, sample = checkpoint.read_data(run_dir), _origin(events)
-    name = next((name for name, one in data["samples"].items() if one["fingerprint"] == sample), None)
+    data, sample = checkpoint.read_data(run_dir), events.origin
+    name = next((name for name, one in data["samples"].items() if one["origin"] == sample), None)
     rows = rows_of(_with(run.stream, constants), name, events, run.task.columns, run.seed, scored=True)
     known = {*run.task.columns.names, *(column for how in rows.derive.values() for column in how.numbers())}
     for constant in constants:
@@ -159,16 +159,11 @@ def _with(stream: Stream, constants: Mapping[str, float]) -> Stream:
     return stream.model_copy(update={"set": {**stream.set, **constants}, "samples": samples})
 
 
-def _origin(events: Events) -> str:
-    """The fingerprint before any scoring."""
-    return str(events.manifest.made_by.get("sample", events.fingerprint))
-
-
 def _made_by(scorers: Sequence[Scorer], events: Events, untrained: bool, constants: Mapping[str, float]) -> Values:
     names = [scorer.name for scorer in scorers]
     return {
         "scored_by": _joint(names),
-        "sample": _origin(events),
+        "sample": events.origin,
         "untrained": untrained,
         "added": [column.name for column in (*scorers[0].outputs.columns, SPLIT)],
         "weights": digest([_weights(scorer.net) for scorer in scorers]),

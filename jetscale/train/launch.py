@@ -39,11 +39,15 @@ LOCK, RAYS = ".lock", "ray-"
 
 
 class Counted(NamedTuple):
-    """What is known of the samples before the first step: chunks with counts, mean weights, fingerprints, fits."""
+    """What is known of the samples before the first step: chunks with counts, mean weights, fingerprints, fits.
+
+    `origins` are the fingerprints before any scoring.
+    """
 
     chunks: dict[str, tuple[Chunk, ...]]
     means: dict[str, float]
     fingerprints: dict[str, str]
+    origins: dict[str, str]
     fitted: Fitted = NOTHING
 
 
@@ -124,6 +128,7 @@ def prepare(run: Run, samples: Mapping[str, Events]) -> Counted:
         {name: count(events, run.stream, rows[name]) for name, events in samples.items()},
         {name: mean_weight(events, run.stream, name, rows[name]) for name, events in samples.items()},
         {name: events.fingerprint for name, events in samples.items()},
+        {name: events.origin for name, events in samples.items()},
     )
 
 
@@ -136,12 +141,13 @@ def data_of(run: Run, name: str, counted: Counted) -> dict[str, Any]:
     samples = {
         sample: {
             "fingerprint": counted.fingerprints[sample],
+            "origin": counted.origins[sample],
             "mean_weight": counted.means[sample],
             "rows": {part: sum(chunk.selected[part] for chunk in chunks) for part in chunks[0].selected},
         }
         for sample, chunks in counted.chunks.items()
     }
-    now = {"split": run.stream.split.values(), "samples": list(counted.fingerprints.values())}
+    now = {"split": run.stream.split.values(), "samples": list(counted.origins.values())}
     return {"run": name, "samples": samples, "trained_on": [*before, now]}
 
 

@@ -14,6 +14,7 @@ from jetscale.config import Values
 from jetscale.data.chunks import readers
 from jetscale.data.feed import Pass, weightings
 from jetscale.data.source import PyarrowBytes
+from jetscale.data.split import part_of
 from jetscale.errors import ConfigError, DataError, TrainError
 from jetscale.evaluate.score import score
 from jetscale.events import Events
@@ -145,6 +146,17 @@ def test_a_warm_start_has_seen_what_its_start_has_seen(trained: Path, toy: Path,
     warm = train(_run(tmp_path / "other", start=str(trained), horizon={"steps": 2}), tmp_path / "warm")
     parts = score(warm, Events.open(toy), tmp_path / "scored").read()["split"]
     assert parts.equals(score(trained, Events.open(toy), tmp_path / "by_the_first").read()["split"])
+
+
+def test_training_on_a_scored_copy_is_training_on_its_events(trained: Path, toy: Path, tmp_path: Path) -> None:
+    copy = score(trained, Events.open(toy), tmp_path / "copy").path
+    stream = {"samples": {"toy": {"events": str(copy)}}, "split": {"train": 0.3, "validation": 0.3, "test": 0.4}}
+    run = _run(toy, stream=stream, horizon={"steps": 2})
+    folder = train(run, tmp_path / "run")
+    for number, sample in enumerate((copy, toy)):
+        scored = score(folder, Events.open(sample), tmp_path / f"scored-{number}").read()
+        expected = part_of(scored["event_id"].to_numpy(), run.stream.split)
+        assert scored["split"].to_pylist() == expected.tolist(), sample
 
 
 def test_events_without_truth_teach_nothing_and_that_is_said(tmp_path: Path) -> None:
