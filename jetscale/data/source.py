@@ -13,7 +13,7 @@ from jetscale.data.chunks import Reader
 from jetscale.data.plan import Chunk, Item
 
 WINDOW = 512  # items that are handed to Ray Data at once
-ALONE, TOGETHER = 16, 4  # how many of them are read one by one, and how many by one task after these
+ALONE, TOGETHER = 16, 8  # how many of them are read one by one, and how many by one task after these
 
 
 class Bytes(ABC):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from jetscale.data.batch import table_of
 from jetscale.data.feed import Pass
+from jetscale.schema import Schema
 from jetscale.task import Task
 from jetscale.train.world import World
 
@@ -25,7 +26,7 @@ def validate(task: Task, net: nn.Module, events: Pass, world: World) -> dict[str
     sums: dict[str, list[Tensor]] = {}
     tables: list[pa.Table] = []
     # Every worker makes as many forward passes as the busiest, or ZeRO 3 would wait for ever.
-    own = events.number(ROWS)
+    own, judged = events.number(ROWS), _judged(task)
     batches = chain((batch for _, batch in events.batches(ROWS)), repeat(events.filler()))
     with torch.no_grad():
         for number, there in enumerate(islice(batches, max(world.gather(own)))):
@@ -36,7 +37,7 @@ def validate(task: Task, net: nn.Module, events: Pass, world: World) -> dict[str
                 sums.setdefault(term, []).append(torch.stack([(weight_B * value_B).sum(), weight_B.double().sum()]))
             scored = task.score(net, batch)
             if number < own:
-                tables.append(table_of(batch, {**batch.columns, **scored}, task.columns.plus(*task.outputs.columns)))
+                tables.append(table_of(batch, {**batch.columns, **scored}, judged))
     net.train()
     figures: dict[str, float] = {}
     for term, parts in sums.items():
@@ -44,3 +45,13 @@ def validate(task: Task, net: nn.Module, events: Pass, world: World) -> dict[str
         figures[f"loss_{term}"] = total / weight if weight else float("nan")
     every = [table for part in world.gather(tables) for table in part]
     return {**figures, **task.figures(pa.concat_tables(every))} if every else figures
+
+
+def _judged(task: Task) -> Schema:
+    """What figures are made of: the outputs and all columns but those of collections without one.
+
+    Their tables are the only thing of a validation that stays in memory.
+    """
+    every = task.columns.plus(*task.outputs.columns)
+    kept = {None, *task.outputs.collections}
+    return Schema(columns=tuple(column for column in every.each() if column.of in kept))
