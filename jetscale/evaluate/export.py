@@ -7,12 +7,11 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from jetscale.config import Values, dump_yaml
 from jetscale.errors import TrainError
 from jetscale.evaluate import onnx
 from jetscale.events import write_text
-from jetscale.run import Run
 from jetscale.train import checkpoint, exported
+from jetscale.train.own import keep
 
 ONNX = "model.onnx"
 RUN = "run.yaml"
@@ -40,33 +39,13 @@ def export(run_dir: Path, out: Path, *, with_onnx: bool = True) -> Exported:
     beside.mkdir(parents=True)
     try:
         exported.write(beside, net.state_dict(), data)
-        write_text(beside / RUN, dump_yaml(_portable(run, beside)))
+        write_text(beside / RUN, keep(run, beside).to_yaml())
         agreement = onnx.write(run, net, beside / ONNX, data["run"]) if with_onnx else None
         shutil.rmtree(out, ignore_errors=True)
         os.replace(beside, out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return Exported(out, agreement)
-
-
-def _portable(run: Run, folder: Path) -> Values:
-    """The resolved run, with copies of a user's own files in the folder and their bare names in the run."""
-    values, copied = run.values(), dict[str, str]()
-    if run.system.endswith(".py"):
-        values["system"] = _copied(run.system, folder, copied)
-    for column in values["stream"]["derive"].values():
-        file, colon, name = column["by"].rpartition(":")
-        if file:
-            column["by"] = f"{_copied(file, folder, copied)}{colon}{name}"
-    return values
-
-
-def _copied(file: str, folder: Path, copied: dict[str, str]) -> str:
-    name = Path(file).name
-    if copied.setdefault(name, file) != file:
-        raise TrainError(f"two files are called {name!r}", where=f"{copied[name]}, {file}", cure="rename one of them")
-    shutil.copyfile(file, folder / name)
-    return name
 
 
 def _refuse(out: Path, run: str) -> None:

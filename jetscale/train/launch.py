@@ -32,6 +32,7 @@ from jetscale.train.engine import Engine, ready_deepspeed, start
 from jetscale.train.exported import is_exported
 from jetscale.train.failure import LostError, failure
 from jetscale.train.loop import train as loop
+from jetscale.train.own import keep, told
 from jetscale.train.track import Tracker
 from jetscale.train.world import World
 
@@ -72,11 +73,15 @@ def train(run: Run, out: Path, counted: Counted | None = None) -> Path:
         run, counted = _fitted(run, counted, out)
         out.mkdir(parents=True, exist_ok=True)
         with _alone(out):
+            if name_of(run, counted) != name:
+                raise TrainError("a file of your own was changed while the training was starting", where=str(out),
+                                 cure="the same command once more")  # fmt: skip
             for left in out.glob(f"{RAYS}*"):
                 shutil.rmtree(left, ignore_errors=True)
             if checkpoint.newest(out) is None:
                 shutil.rmtree(out / checkpoint.FOLDER, ignore_errors=True)
-            write_text(out / "run.yaml", run.to_yaml())
+            write_text(out / "run.yaml", keep(run, out).to_yaml())
+            run = read(out)  # with the copies of a user's own files
             checkpoint.write_data(out, data_of(run, name, counted))
             if run.scale.launch == "here":
                 work(run, name, counted, out, world_here(run))
@@ -164,7 +169,7 @@ def finished(run: Run, name: str, out: Path) -> bool:
         _refuse_strangers(out)
         return False
     if checkpoint.read_data(out)["run"] != name:
-        differs = difference(read(out), run)
+        differs = difference(told(read(out)), told(run))
         changed = [line for line in differs if ".fitted" not in line.partition(":")[0]] or ["the content of a sample"]
         raise TrainError("holds another run; changed: " + "; ".join(changed), where=str(out),
                          cure="choose another --out, or remove this folder")  # fmt: skip
