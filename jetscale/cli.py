@@ -104,15 +104,14 @@ def show(
     sets: Sets = None,
 ) -> None:
     """Print the resolved run: every setting, as a job that can be run again."""
-    from jetscale.config import dump_yaml, leaves
+    from jetscale.config import leaves
     from jetscale.run import load
 
     resolved = load(_file(job), sets or ())
-    values = resolved.run.values()
     if not why:
-        typer.echo(dump_yaml({"train": values}), nl=False)
+        typer.echo(resolved.run.to_yaml(), nl=False)
         return
-    rows = [(key, json.dumps(value), resolved.why[key]) for key, value in leaves(values).items()]
+    rows = [(key, json.dumps(value), resolved.why[key]) for key, value in leaves(resolved.run.values()).items()]
     wide = [max(len(row[column]) for row in rows) for column in (0, 1)]
     console = Console(highlight=False)
     for key, value, layer in rows:

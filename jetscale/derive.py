@@ -46,7 +46,7 @@ class Derived(Config):
     drawn: ClassVar[bool] = False  # whether the values change from epoch to epoch
 
     by: str = Field(description="a kind's name, or FILE.py:NAME for one of your own")
-    fitted: Numbers = Field({}, description="found by one pass over the training part; leave it out")
+    fitted: Numbers = Field({}, description="found by one pass over the training part; left out of a job")
 
     def numbers(self) -> tuple[str, ...]:
         """Columns that are read and must hold one number per row."""

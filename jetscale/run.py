@@ -8,13 +8,15 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
-from jetscale.config import Config, Values, build, digest, leaves, merge, parse_set, read_yaml
+from jetscale.config import Config, Values, build, digest, dump_yaml, leaves, merge, parse_set, read_yaml
 from jetscale.derive import absolute, content
 from jetscale.errors import ConfigError, nearest
 from jetscale.events import SHIPPED
 from jetscale.stream import Stream
 from jetscale.task import Task, find
 
+VERB = "train"  # the one top key of a job's file
+KEPT = "run.yaml"  # what a run's folder keeps
 # How layers merge: see jetscale.config.merge.
 WHOLE = ("horizon",)
 NAMED = tuple(f"stream.{key}" for key in ("samples", "select", "split", "rename", "set", "derive"))
@@ -131,6 +133,10 @@ class Run(Config):
             raise ValueError("precision bf16 needs scale.engine deepspeed and scale.stage 1 or more")
         return self
 
+    def to_yaml(self) -> str:
+        """A job that gives this run again: what a run's folder keeps."""
+        return as_job(self.values())
+
     def name(self, fingerprints: Mapping[str, str], start: str | None = None) -> str:
         """The digest that names the work: equal digests, equal work.
 
@@ -159,25 +165,43 @@ class Resolved(NamedTuple):
     why: dict[str, str]
 
 
+def as_job(values: Values) -> str:
+    """The YAML of a job with these settings."""
+    return dump_yaml({VERB: values})
+
+
+def _job(file: Path) -> Values:
+    """The settings of a job."""
+    values = read_yaml(file)
+    if set(values) != {VERB}:
+        raise ConfigError(f"its top key is {', '.join(map(repr, values)) or 'absent'}, not {VERB!r}", where=str(file),
+                          cure=f"put the job under the one key {VERB}:")  # fmt: skip
+    job = values[VERB]
+    if not isinstance(job, dict):
+        raise ConfigError(f"{VERB!r} holds {_said(job)}, not keys with values", where=str(file),
+                          cure=f"indent the job under {VERB}:, at least system: and stream:")  # fmt: skip
+    return job
+
+
 def load(job: Path, sets: Sequence[str] = ()) -> Resolved:
     """Resolve a job: field defaults < the system's recipe < the job's YAML < `--set`.
+
+    The `run.yaml` in a run's folder is a job too: a user's own files are those beside it.
 
     Raises:
         ConfigError: an unknown key or system, a value that cannot be, a file that is not a train job.
     """
-    values = read_yaml(job)
-    if set(values) != {"train"}:
-        raise ConfigError(f"its top key is {', '.join(map(repr, values)) or 'absent'}, not 'train'", where=str(job),
-                          cure="put the job under the one key train:")  # fmt: skip
-    if not isinstance(values["train"], dict):
-        raise ConfigError(f"'train' holds {_said(values['train'])}, not keys with values", where=str(job),
-                          cure="indent the job under train:, at least system: and stream:")  # fmt: skip
     said = ((f"--set {one}", parse_set(one)) for one in sets)
-    return resolve([(job.name, values["train"]), *said], str(job))
+    values = _job(job)
+    if job.name == KEPT:
+        values = _found_beside(values, job.parent.absolute())
+    return resolve([(job.name, values), *said], str(job))
 
 
 def resolve(layers: Sequence[tuple[str, Values]], where: str) -> Resolved:
     """Put the layers of a job, the strongest last, over its system's recipe.
+
+    Numbers that were fitted to another training part are no settings: they are left out.
 
     Raises:
         ConfigError: an unknown key or system, a value that cannot be, a start that is not the folder of a run.
@@ -191,6 +215,7 @@ def resolve(layers: Sequence[tuple[str, Values]], where: str) -> Resolved:
     recipe = find(system).recipe()
     values, why = merge([(f"recipe of {system}", recipe), *layers], WHOLE, NAMED)
     run = _build(_absolute(values), where)
+    run = run.model_copy(update={"stream": run.stream.unfitted()})
     # Here alone: a run that was made must still be readable when the folder that it started from has moved.
     if run.start is not None and not (Path(run.start) / "run.yaml").is_file():
         raise ConfigError(f"start = {run.start!r}: is not the folder of a run: it has no run.yaml", where=where,
@@ -227,7 +252,7 @@ def _absolute(values: Values) -> Values:
     found = {}
     for name, source in samples.items():
         events = source.get("events") if isinstance(source, dict) else None
-        local = isinstance(events, str) and not events.startswith(SHIPPED) and "://" not in events
+        local = isinstance(events, str) and not events.startswith(SHIPPED)
         found[name] = {**source, "events": str(Path(str(events)).expanduser().absolute())} if local else source
     columns = stream.get("derive")
     if isinstance(columns, dict):
@@ -244,29 +269,33 @@ def _defaults_named(run: Run, why: dict[str, str]) -> dict[str, str]:
 
 
 def read(folder: Path) -> Run:
-    """The resolved run that a run's folder keeps.
+    """The resolved run that a run's folder keeps, with what was fitted.
 
     Raises:
-        ConfigError: no run.yaml there.
+        ConfigError: no run.yaml there, or one that cannot be meant.
     """
     file = folder / "run.yaml"
     if not file.is_file():
         near = [path.parent.name for path in folder.parent.glob("*/run.yaml")] if folder.parent.is_dir() else []
         raise ConfigError("is not the folder of a run: it has no run.yaml", where=str(folder),
                           cure=nearest(folder.name, near))  # fmt: skip
-    return _build(_found_beside(read_yaml(file), folder.absolute()), str(file))
+    return _build(_found_beside(_job(file), folder.absolute()), str(file))
 
 
 def _found_beside(values: Values, folder: Path) -> Values:
-    """A user's own files as paths from here: an exported run keeps them beside it, under their bare names."""
+    """A user's own files as paths from here: a run that is kept has copies beside it, under their bare names."""
     values = {**values}
     if str(values.get("system", "")).endswith(".py"):
-        values["system"] = str(folder / values["system"])
+        values["system"] = _beside(values["system"], folder)
     stream = values.get("stream")
     if isinstance(stream, dict) and isinstance(stream.get("derive"), dict):
         derive = {
-            name: {**column, "by": str(folder / column["by"])} if ".py:" in str(column.get("by")) else column
+            name: {**column, "by": _beside(column["by"], folder)} if ".py:" in str(column.get("by")) else column
             for name, column in stream["derive"].items()
         }
         values["stream"] = {**stream, "derive": derive}
     return values
+
+
+def _beside(name: str, folder: Path) -> str:
+    return name if "/" in name else str(folder / name)

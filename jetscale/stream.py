@@ -160,6 +160,11 @@ class Stream(Config):
             raise ValueError(f"no column of this name in stream.derive; {nearest(reweight, columns)}")
         return reweight
 
+    def unfitted(self) -> Stream:
+        """The stream without the numbers that were fitted to its training part."""
+        derive = {name: column.model_copy(update={"fitted": {}}) for name, column in self.derive.items()}
+        return self.model_copy(update={"derive": derive})
+
     def open(self) -> dict[str, Events]:
         """Every sample, opened."""
         return {name: Events.open(source.events) for name, source in self.samples.items()}

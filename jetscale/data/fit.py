@@ -82,11 +82,13 @@ class TrainingPart:
 def fit_stream(run: Run, samples: Mapping[str, Events], chunks: Chunks, means: Mapping[str, float]) -> Run:
     """The run with the fitted numbers of its derived columns: what the resolved run says.
 
-    `chunks` and `means` are what counting has found. Columns that are made of fitted ones take another pass.
+    `chunks` and `means` are what counting has found. Columns that are made of fitted ones take another pass. Numbers
+    that the run already has are those of another training part, and are not believed.
 
     Raises:
         DataError: nothing can be learnt from the training part.
     """
+    run = run.model_copy(update={"stream": run.stream.unfitted()})
     while ready := _ready(run.stream, samples, run.seed):
         plain = run.stream.model_copy(update={"reweight": None, "buckets": None})
         part = TrainingPart.of(plain, samples, Schema(columns=(EVENT_ID, WEIGHT)), chunks, means, run.seed)

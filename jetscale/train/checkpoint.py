@@ -1,6 +1,6 @@
 """A run's folder, its checkpoints, and how a training goes on from one.
 
-run.yaml        the resolved run; it can be run again
+run.yaml        the resolved run: a job that can be run again
 data.json       samples with their fingerprints and counts, and the digest that names the run
 log.jsonl       one line per logged step and validation
 checkpoints/step-00000120/

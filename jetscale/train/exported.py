@@ -1,7 +1,7 @@
 """An exported run: two files that hold all that scoring needs, wherever they are moved to.
 
 model.safetensors   the weights; its metadata holds what data.json holds: the run's name, samples, what was trained on
-run.yaml            the resolved run
+run.yaml            the resolved run, as a job
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from jetscale import cli
 from jetscale.aggregates import Fractions, Histogram, Moments
 from jetscale.config import Values
 from jetscale.data.batch import batch
@@ -17,7 +18,7 @@ from jetscale.data.fit import fit, fit_stream
 from jetscale.data.split import part_of
 from jetscale.errors import DataError, TrainError
 from jetscale.events import Events
-from jetscale.run import Run, read, resolve
+from jetscale.run import Run, load, read, resolve
 from jetscale.systems.assigner import Assigner
 from jetscale.task import At, Batch
 from jetscale.train import checkpoint
@@ -204,3 +205,19 @@ def test_the_streams_numbers_are_fitted_on_training_rows_and_stand_in_the_resolv
     assert train(run, out) == out  # the fitted numbers make it no other run
     with pytest.raises(TrainError, match=r"changed: stream.chunk_rows: 150 -> 160\n"):
         train(_run(samples, derive=derive, reweight="w", chunk_rows=160), out)
+
+
+def test_a_kept_run_is_a_job_and_what_it_has_fitted_is_fitted_anew(samples: Path, tmp_path: Path) -> None:
+    derive = {"w": {"by": "Flat", "of": "true_mass", "edges": [590.0, 1050.0, 1850.0]}}
+    run = _run(samples, derive=derive, reweight="w")
+    first = read(train(run, tmp_path / "first"))
+    assert first.stream.derive["w"].fitted
+    job = tmp_path / "first" / "run.yaml"
+    assert load(job).run == run
+    assert cli.main(["train", str(job), "--out", str(tmp_path / "again")]) == 0
+    assert read(tmp_path / "again") == first
+    of_b = load(job, [f"stream.samples={{b: {{events: '{samples / 'b'}'}}}}"]).run
+    want = read(train(of_b, tmp_path / "b")).stream
+    assert want.derive["w"].fitted != first.stream.derive["w"].fitted
+    believing = first.model_copy(update={"stream": first.stream.model_copy(update={"samples": of_b.stream.samples})})
+    assert read(train(believing, tmp_path / "python")).stream == want

@@ -122,7 +122,7 @@ def test_a_start_must_be_a_run_when_a_job_is_resolved_and_may_move_afterwards(jo
 def test_a_run_that_is_read_names_its_file_and_key(job, tmp_path):
     values = load(job()).run.values()
     values["task"]["widht"] = 3
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({"train": values}))
     with pytest.raises(ConfigError, match=r"unknown key 'task\.widht'") as caught:
         read(tmp_path)
     assert caught.value.where == str(tmp_path / "run.yaml")
