@@ -135,7 +135,7 @@ class Run(Config):
 
     def to_yaml(self) -> str:
         """A job that gives this run again: what a run's folder keeps."""
-        return as_job(self.values())
+        return dump_yaml({VERB: self.values()})
 
     def name(self, fingerprints: Mapping[str, str], start: str | None = None) -> str:
         """The digest that names the work: equal digests, equal work.
@@ -163,11 +163,6 @@ class Resolved(NamedTuple):
 
     run: Run
     why: dict[str, str]
-
-
-def as_job(values: Values) -> str:
-    """The YAML of a job with these settings."""
-    return dump_yaml({VERB: values})
 
 
 def _job(file: Path) -> Values:
