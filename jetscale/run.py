@@ -71,6 +71,15 @@ class Scale(Config):
             raise ValueError(f"{workers} workers do not divide {lanes} lanes: use one of {fit} workers")
         return workers
 
+    @field_validator("events_per_micro_batch")
+    @classmethod
+    def _holds_a_lane(cls, most: int, before: ValidationInfo) -> int:
+        lanes, rows = before.data.get("lanes", 1), before.data.get("events_per_step", 1)
+        if most * lanes < rows:
+            raise ValueError(f"a lane of {rows} / {lanes} rows goes through the network at once: use at least "
+                             f"{-(-rows // lanes)}, or more lanes")  # fmt: skip
+        return most
+
     @field_validator("launch")
     @classmethod
     def _here_is_one_worker(cls, launch: str, before: ValidationInfo) -> str:
@@ -138,7 +147,11 @@ class Run(Config):
         return dump_yaml({VERB: self.values()})
 
     def name(self, fingerprints: Mapping[str, str], start: str | None = None) -> str:
-        """The digest that names the work: equal digests, equal work.
+        """The digest that names the work: equal digests, equal work."""
+        return digest(self.work(fingerprints, start))
+
+    def work(self, fingerprints: Mapping[str, str], start: str | None = None) -> Values:
+        """All that decides the outcome.
 
         `fingerprints` are the samples' (`Events.fingerprint`), `start` is the name of the run that this one starts
         from: the content counts, not where it lies. How the work is spread over workers, tracked, logged and kept does
@@ -152,10 +165,12 @@ class Run(Config):
             name: {**source, "events": fingerprints[name]} for name, source in values["stream"]["samples"].items()
         }
         scale = values.pop("scale")
+        if self.best:
+            values["validate_every"] = values["track"]["validate_every"]  # the best is looked for there
         for told in ("track", "keep"):
             values.pop(told)
         values["lanes"], values["events_per_step"] = scale["lanes"], scale["events_per_step"]
-        return digest(values)
+        return values
 
 
 class Resolved(NamedTuple):

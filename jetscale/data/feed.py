@@ -152,14 +152,16 @@ class _Waiting:
 class Pass:
     """One ordered pass over a part of the samples, each row once: for validation and scoring.
 
-    With `most` it takes only some chunks, evenly spread over each sample, so as to see about so many rows in all.
+    With `most` it takes only some chunks, evenly spread over each sample, so as to see about so many rows in all. With
+    `shares` each sample counts by its share (None: by its rows) whatever its part has been read of, as in training.
     """
 
     def __init__(self, chunks: Mapping[str, Sequence[Chunk]], part: Part, source: Bytes, schema: Schema,
                  weighting: Mapping[str, Weighting], *, seed: int, rank: int = 0, world: int = 1,
-                 most: int | None = None) -> None:  # fmt: skip
+                 most: int | None = None, shares: Mapping[str, float | None] | None = None) -> None:  # fmt: skip
         self.chunks, self.part, self.source, self.schema = chunks, part, source, schema
         self.weighting, self.seed, self.rank, self.world, self.most = dict(weighting), seed, rank, world, most
+        self.factor = self._factor(shares or {})
 
     def items(self) -> Iterator[Item]:
         """Whole chunks in their order on disk, dealt to the workers in turn."""
@@ -175,6 +177,17 @@ class Pass:
             filled = [(name, n, chunk.selected[self.part]) for n, chunk in enumerate(of) if chunk.selected[self.part]]
             yield from filled[::stride]
 
+    def _factor(self, shares: Mapping[str, float | None]) -> dict[str, float]:
+        """What every sample's weights are multiplied by."""
+        rows = {name: sum(chunk.selected[self.part] for chunk in of) for name, of in self.chunks.items()}
+        seen = {name: sum(n for sample, _, n in self._chosen() if sample == name) for name in rows}
+        every, found = sum(rows.values()), {}
+        for name, own in seen.items():
+            share = shares.get(name)
+            wanted = rows[name] / max(every, 1) if share is None else share
+            found[name] = wanted * sum(seen.values()) / own if own else 0.0
+        return found
+
     def number(self, rows: int) -> int:
         """How many batches of at most so many rows this worker has."""
         return sum(math.ceil(item.rows / rows) for item in self.items())
@@ -187,7 +200,7 @@ class Pass:
     def batches(self, rows: int) -> Iterator[tuple[str, Batch]]:
         """(sample, batch) of at most so many rows."""
         for item, table in self.source.read(self.items()):
-            weight_B = training_weight(table, self.weighting[item.sample])
+            weight_B = training_weight(table, self.weighting[item.sample]) * self.factor[item.sample]
             for part in in_batches(table, weight_B, self.schema, rows, self.seed):
                 yield item.sample, part
 

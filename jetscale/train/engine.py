@@ -297,10 +297,10 @@ def _freeze(net: nn.Module, prefixes: tuple[str, ...]) -> None:
     names = [name for name, _ in net.named_parameters()]
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in names):
-            raise ConfigError(f"freeze: no parameter begins with {prefix!r}", where="freeze",
-                              cure=nearest(prefix, names))  # fmt: skip
+            parts = {".".join(name.split(".")[:depth]) for name in names for depth in range(1, name.count(".") + 2)}
+            raise ConfigError(f"no parameter begins with {prefix!r}", where="freeze", cure=nearest(prefix, parts))
     if prefixes and all(name.startswith(prefixes) for name in names):
-        raise ConfigError(f"freeze = {list(prefixes)}: nothing is left to train", where="freeze", cure="freeze less")
+        raise ConfigError(f"{list(prefixes)} leave nothing to train", where="freeze", cure="freeze less")
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(not (prefixes and name.startswith(prefixes)))
 

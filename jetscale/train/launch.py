@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -36,7 +37,8 @@ from jetscale.train.own import keep, told
 from jetscale.train.track import Tracker
 from jetscale.train.world import World
 
-LOCK, RAYS = ".lock", "ray-"
+LOCK, WORKING, RAYS = ".lock", ".working", "ray-"
+PATIENCE_S = 60.0  # Ray ends the workers of a driver that is gone within seconds
 
 
 class Counted(NamedTuple):
@@ -70,9 +72,11 @@ def train(run: Run, out: Path, counted: Counted | None = None) -> Path:
     if finished(run, name, out):
         return out
     with _place(run):
-        run, counted = _fitted(run, counted, out)
         out.mkdir(parents=True, exist_ok=True)
         with _alone(out):
+            if finished(run, name, out):
+                return out  # by somebody else, while this one was starting
+            run, counted = _fitted(run, counted, out)
             if name_of(run, counted) != name:
                 raise TrainError("a file of your own was changed while the training was starting", where=str(out),
                                  cure="the same command once more")  # fmt: skip
@@ -91,8 +95,9 @@ def train(run: Run, out: Path, counted: Counted | None = None) -> Path:
 
 
 def _place(run: Run) -> AbstractContextManager[None]:
-    """Where the work is done: one Ray for the fit and for the training, or this process."""
-    return cluster(shape(run.scale.shape)) if run.scale.launch == "ray" else nullcontext()
+    """Where the work is done: one Ray for the fit, the reading and the training, or this process."""
+    on_ray = run.scale.launch == "ray" or run.scale.source == "ray"
+    return cluster(shape(run.scale.shape)) if on_ray else nullcontext()
 
 
 def _fitted(run: Run, counted: Counted, out: Path) -> tuple[Run, Counted]:
@@ -111,13 +116,34 @@ def _fitted(run: Run, counted: Counted, out: Path) -> tuple[Run, Counted]:
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder while training in it; whoever is killed lets go of it."""
-    with (out / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TrainError("another jetscale train is at work here", where=str(out),
-                             cure="wait for it, stop it, or choose another --out") from None  # fmt: skip
+    """Hold the folder while training in it; whoever is killed lets go of it.
+
+    The workers of a driver that was killed may live on for some seconds: they are waited for.
+    """
+    with _held(out / LOCK, 0.0):
+        with _held(out / WORKING, PATIENCE_S):
+            pass
+        yield
+
+
+@contextmanager
+def _held(file: Path, patience_s: float) -> Iterator[None]:
+    """Hold a lock file; let go of it at the end, however that comes.
+
+    Raises:
+        TrainError: somebody else holds it, and does not let go.
+    """
+    end = time.monotonic() + patience_s
+    with file.open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise TrainError("another jetscale train is at work here", where=str(file.parent),
+                                     cure="wait for it, stop it, or choose another --out") from None  # fmt: skip
+            time.sleep(0.2)
         yield
 
 
@@ -181,7 +207,9 @@ def _refuse_strangers(out: Path) -> None:
     if is_exported(out):
         raise TrainError("holds an exported run", where=str(out), cure="choose another --out")
     if out.is_dir() and not (out / "run.yaml").is_file():
-        others = sorted(path.name for path in out.iterdir() if path.suffix != ".log" and path.name != LOCK)
+        others = sorted(
+            path.name for path in out.iterdir() if path.suffix != ".log" and path.name not in (LOCK, WORKING)
+        )
         if others:
             raise TrainError(f"holds {others[0]!r} and no run", where=str(out), cure="choose another --out")
 
@@ -194,16 +222,18 @@ def work(run: Run, name: str, counted: Counted, out: Path, world: World) -> None
                 weightings(run.stream, counted.means), rank=world.rank, world=world.size)  # fmt: skip
     validation = Pass(counted.chunks, "validation", _bytes(run, samples, counted, "validation"), run.task.columns,
                       weightings(run.stream, counted.means), seed=run.seed, rank=world.rank, world=world.size,
-                      most=run.stream.validation_rows)  # fmt: skip
-    engine, point = _engine(run, counted.fitted, out, world)
-    track = Tracker(run, name, out, feed.plan.steps, point.step) if world.first else None
-    status = "failed"
-    try:
-        loop(run, engine, feed, validation, world, track, out, point)
-        status = "done"
-    finally:
-        if track:
-            track.close(status)
+                      most=run.stream.validation_rows,
+                      shares={name: source.share for name, source in run.stream.samples.items()})  # fmt: skip
+    with _held(out / WORKING, PATIENCE_S) if world.first else nullcontext():
+        engine, point = _engine(run, counted.fitted, out, world)
+        track = Tracker(run, name, out, feed.plan.steps, point.step) if world.first else None
+        status = "failed"
+        try:
+            loop(run, engine, feed, validation, world, track, out, point)
+            status = "done"
+        finally:
+            if track:
+                track.close(status)
 
 
 def _engine(run: Run, fitted: Fitted, out: Path, world: World) -> tuple[Engine, Point]:
@@ -228,15 +258,14 @@ def _bytes(run: Run, samples: Mapping[str, Events], counted: Counted, part: Part
 
 
 def source(run: Run) -> str:
-    """Which source of bytes `auto` means: Ray Data for several nodes or remote files, pyarrow on one machine."""
+    """Which source of bytes `auto` means: Ray Data for several nodes, pyarrow on one machine."""
     if run.scale.source != "auto":
         return run.scale.source
     if run.scale.launch == "here":
         return "pyarrow"
     import ray
 
-    remote = any("://" in sample.events for sample in run.stream.samples.values())
-    return "ray" if remote or len(ray.nodes()) > 1 else "pyarrow"
+    return "ray" if len(ray.nodes()) > 1 else "pyarrow"
 
 
 def world_here(run: Run) -> World:

@@ -40,6 +40,7 @@ class _Net(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.first, self.second = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.unused = nn.Parameter(torch.ones(5))
 
     def forward(self, x_BC: Tensor) -> Tensor:
         return self.second(torch.tanh(self.first(x_BC.to(self.first.weight.dtype)))).float()

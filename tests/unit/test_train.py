@@ -5,6 +5,8 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -101,6 +103,48 @@ def test_of_a_long_validation_part_some_is_looked_at(toy: Path) -> None:
     assert rows[None] == rows[10_000]
     assert sum(rows[100].values()) == pytest.approx(100, abs=40)
     assert rows[100]["a"] == rows[100]["b"]
+
+
+def test_in_validation_samples_count_by_their_shares(toy: Path, tmp_path: Path) -> None:
+    few = Events.write(Assigner().toy(200, 3), tmp_path / "few")
+    samples = {"a": {"events": str(toy), "share": 0.1}, "b": {"events": str(few.path), "share": 0.9, "weight": 0.5}}
+    run = _run(toy, stream={"samples": samples, "chunk_rows": 100})
+    counted = prepare(run, opened := run.stream.open())
+    source = PyarrowBytes(readers(run.stream, opened, run.task.columns, "validation", run.seed), counted.chunks)
+    for most in (None, 60):
+        one = Pass(counted.chunks, "validation", source, run.task.columns, weightings(run.stream, counted.means),
+                   seed=1, most=most, shares={"a": 0.1, "b": 0.9})  # fmt: skip
+        weight = {name: sum(float(batch.weight_B.sum()) for sample, batch in one.batches(20) if sample == name)
+                  for name in "ab"}  # fmt: skip
+        assert weight["b"] / weight["a"] == pytest.approx(0.9 * 0.5 / 0.1)
+
+
+def test_what_is_frozen_must_be_there_and_leave_something(toy: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no parameter begins with 'stak'[^$]*did you mean 'stack"):
+        train(_run(toy, freeze=["stak"]), tmp_path / "run")
+    with pytest.raises(ConfigError, match="leave nothing to train"):
+        train(_run(toy, freeze=["stack"]), tmp_path / "run")
+
+
+def test_negative_weights_that_cancel_stop_the_training(tmp_path: Path) -> None:
+    table = Assigner().toy(400, 5)
+    weight_B = np.where(np.arange(400) % 2, -0.8, 1.0)
+    Events.write(table.set_column(table.column_names.index("weight"), "weight", pa.array(weight_B)), tmp_path / "data")
+    stream = {"samples": {"a": {"events": str(tmp_path / "data"), "event_weight": True}}, "negative_weights": "keep"}
+    with pytest.raises(TrainError, match="negative weights cancel: those of the loss term 'label'"):
+        train(_run(tmp_path / "data", stream=stream), tmp_path / "run")
+
+
+def test_where_the_best_is_looked_for_counts(toy: Path) -> None:
+    plain, watched = _run(toy), _run(toy, best={"metric": "f10", "better": "high"})
+    for run, same in ((plain, True), (watched, False)):
+        often = run.but(track={**run.track.values(), "validate_every": 0.1})
+        assert (often.name({"toy": "f"}) == run.name({"toy": "f"})) == same
+
+
+def test_a_micro_batch_holds_a_lane(toy: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a lane of 120 / 12 rows[^$]*use at least 10"):
+        _run(toy, scale={"events_per_step": 120, "events_per_micro_batch": 9})
 
 
 def test_a_name_is_that_of_the_content(toy: Path, trained: Path, tmp_path: Path) -> None:
