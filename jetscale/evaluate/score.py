@@ -27,7 +27,7 @@ from jetscale.data.split import part_of
 from jetscale.errors import ConfigError, DataError, nearest
 from jetscale.evaluate.folds import fold_of, held_out_folds
 from jetscale.events import MANIFEST, ROW_GROUP, Events, Manifest, Shard, describe_shard, shard_in, write_manifest
-from jetscale.run import Run, read
+from jetscale.run import Run
 from jetscale.schema import Column, Schema
 from jetscale.stream import Folds, Split, Stream, split_of
 from jetscale.task import At
@@ -95,7 +95,7 @@ def scoring(runs: Sequence[Path], events: Events, out: Path, *, untrained: bool 
     """The same step by step: how many events are done so far."""
     scorers = [_scorer(run, events, untrained, constants or {}) for run in runs]
     if len(runs) > 1:
-        scorers = _in_order(scorers, held_out_folds([one.run for one in scorers]))
+        scorers = _in_order(scorers, held_out_folds(runs))
     made_by = _made_by(scorers, events, untrained, constants or {})
     if (out / MANIFEST).is_file():
         _refuse_another(Events.open(out), made_by)
@@ -121,7 +121,7 @@ def scored_by(runs: Sequence[Path]) -> str:
     names = [str(checkpoint.read_data(run)["run"]) for run in runs]
     if len(names) == 1:
         return names[0]
-    tests = held_out_folds([read(run) for run in runs])
+    tests = held_out_folds(runs)
     return _joint([name for _, name in sorted(zip(tests, names, strict=True))])
 
 

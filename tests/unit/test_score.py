@@ -19,7 +19,7 @@ from jetscale.errors import ConfigError, DataError
 from jetscale.evaluate.folds import are_folds, held_out_folds
 from jetscale.evaluate.score import score, scoring
 from jetscale.events import MANIFEST, ROW_GROUP, Events, write_manifest, write_shard
-from jetscale.run import Run, read, resolve
+from jetscale.run import Run, resolve
 from jetscale.schema import JET_EVENTS
 from jetscale.stream import Folds
 from jetscale.systems.assigner import Assigner
@@ -179,17 +179,56 @@ def test_a_missing_fold_is_named_and_nothing_is_written(room: Path, tmp_path: Pa
     assert cli.main(words) == 2
     assert "no run tests on 1" in capsys.readouterr().err
     assert not (tmp_path / "scored").exists()
+    assert cli.main(["report", *words[1:-1], str(tmp_path / "report")]) == 2
+    told = capsys.readouterr().err
+    assert "no run tests on 1" in told and "score with" not in told and "or give one run alone" in told
 
 
-def test_folds_are_of_one_split(room: Path) -> None:
-    runs = [_run(room, {"split": {"folds": 3, "test": test, "seed": seed}}) for test, seed in ((0, 0), (1, 0), (1, 5))]
-    assert are_folds(runs[:2])
-    assert not are_folds(runs[1:]), "another seed"
-    assert not are_folds([runs[0], runs[0]]), "the same fold twice"
-    assert not are_folds([runs[0], read(room / "run")])
-    assert not are_folds(runs[:1])
-    with pytest.raises(ConfigError, match="not folds of one split"):
-        held_out_folds(runs)
+def _seen(room: Path, runs: list[Path]) -> str:
+    """Why runs are not the folds of one method."""
+    with pytest.raises(ConfigError) as caught:
+        score(runs, Events.open(room / "fresh"), room / "never")
+    assert not (room / "never").exists() and caught.value.cure
+    return str(caught.value)
+
+
+def test_folds_are_of_one_split(room: Path, tmp_path: Path) -> None:
+    folds = [room / f"fold{test}" for test in range(FOLDS)]
+    other = train(_run(room, {"split": {"folds": FOLDS, "test": 1, "seed": 5}}), tmp_path / "other")
+    assert are_folds(folds[:2])
+    for runs, why in ((folds[:1], "one"), ([folds[0], folds[0]], "the same twice"), ([*folds[1:], other], "a seed"),
+                      ([folds[0], room / "run"], "no fold")):  # fmt: skip
+        assert not are_folds(runs), why
+    assert "not folds of one split" in _seen(room, [folds[0], other])
+
+
+def _fold(test: int, **more: object) -> Values:
+    return {"split": {"folds": FOLDS, "test": test}, **more}
+
+
+def test_folds_are_of_one_method(room: Path, tmp_path: Path) -> None:
+    two = [room / "fold0", room / "fold1"]
+    wide = train(_run(room, _fold(2), task={"width": 16, "layers": 2, "readout": "jets"}), tmp_path / "wide")
+    assert "different: task.width: 8 and 16" in _seen(room, [*two, wide])
+    fresh = train(_run(room, _fold(2, samples={"toy": {"events": str(room / "fresh")}})), tmp_path / "fresh")
+    names = [Events.open(room / name).fingerprint for name in ("toy", "fresh")]
+    assert f"different: stream.samples.toy.events: {names[0]} and {names[1]}" in _seen(room, [*two, fresh])
+    scale = {"engine": "torch", "launch": "here", "events_per_step": 64, "events_per_micro_batch": 50}
+    same = _run(room, _fold(2), seed=7, track={"wandb": False, "log_every": 3}, keep={"last": 1}, scale=scale)
+    assert held_out_folds([*two, train(same, tmp_path / "same")]) == [0, 1, 2]
+
+
+def test_folds_have_not_seen_what_they_test_on(room: Path, tmp_path: Path) -> None:
+    warm = [train(_run(room, _fold(test), start=str(room / "run")), tmp_path / f"warm{test}") for test in range(FOLDS)]
+    said = _seen(room, warm)
+    assert "warm0: has seen events that its fold 0 is to test on" in said and "'train': 0.6" in said
+    crossed = [train(_run(room, _fold(test), start=str(room / f"fold{(test + 2) % FOLDS}")), tmp_path / f"x{test}")
+               for test in range(FOLDS)]  # fmt: skip
+    assert "x0: has seen events that its fold 0 is to test on" in _seen(room, crossed)
+    own = [train(_run(room, _fold(test), start=str(room / f"fold{test}")), tmp_path / f"own{test}")
+           for test in range(FOLDS)]  # fmt: skip
+    assert held_out_folds(own) == [0, 1, 2]
+    assert "different: start" in _seen(room, [*own[:2], room / "fold2"])
 
 
 def test_a_constant_stands_in_for_a_column(room: Path, toy: Events, tmp_path: Path) -> None:
