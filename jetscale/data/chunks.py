@@ -18,7 +18,7 @@ from jetscale.data.split import counts, part_of, selected
 from jetscale.derive import Range
 from jetscale.errors import DataError
 from jetscale.events import Events, Shard
-from jetscale.schema import EVENT_ID, FILL, WEIGHT, Schema, whole
+from jetscale.schema import EVENT_ID, FILL, WEIGHT, Schema, flat, whole
 from jetscale.stream import PARTS, Buckets, Folds, Part, Split, Stream
 
 CHANGED = "the shard was changed after the manifest: make the sample anew"
@@ -143,16 +143,37 @@ def check_samples(stream: Stream, samples: Mapping[str, Events], columns: Schema
 
 
 def count(events: Events, stream: Stream, rows: Rows) -> tuple[Chunk, ...]:
-    """The sample's chunks with the selected rows of every part: one pass over the ids and the selected columns."""
+    """The sample's chunks with the selected rows of every part: one pass over the ids and the selected columns.
+
+    Raises:
+        DataError: a shard that is not its manifest's, or an id that two events have.
+    """
     columns = tuple(dict.fromkeys(("event_id", *stream.select)))
     for shard in events.manifest.shards:
         check_shard(events.path / shard.file, shard, events.schema)
-    found = []
+    found, ids, seen = [], np.empty(len(events), dtype=np.int64), 0
     for groups in cut(events, stream.chunk_rows):
-        table = rows.make(read_groups(events.path, Chunk(groups, {}), rows.raw(columns)), columns, NOT_TRAINED)
+        raw = read_groups(events.path, Chunk(groups, {}), rows.raw(columns))
+        ids[seen : seen + raw.num_rows] = raw[rows.id_name].to_numpy()
+        seen += raw.num_rows
+        table = rows.make(raw, columns, NOT_TRAINED)
         n = counts(table["event_id"].to_numpy(), selected(table, stream.select), stream.split)
         found.append(Chunk(groups, dict(zip(PARTS, n, strict=True))))
+    _check_ids(ids, events, rows.id_name)
     return tuple(found)
+
+
+def _check_ids(ids: np.ndarray, events: Events, name: str) -> None:
+    """Refuse a sample in which two events have one id; the ids (B,) are sorted where they are, being many."""
+    ids.sort()
+    again = ids[1:][ids[1:] == ids[:-1]]
+    if not len(again):
+        return
+    shards = events.manifest.shards
+    times = [int((flat(events.read([name], shard)[name]) == again[0]).sum()) for shard in shards]
+    first, second, *_ = np.repeat([shard.file for shard in shards], times)
+    raise DataError(f"{name} is not unique, {len(again)} of them repeat: {again[0]} stands in {first} and in {second}",
+                    where=str(events.path), cure="make the sample anew, with an id of its own for every event")  # fmt: skip
 
 
 def check_shard(file: Path, shard: Shard, schema: Schema) -> None:

@@ -103,6 +103,11 @@ class Rows:
                 rows[name] = _column(name, how, rows)
         return Layout(order, frozenset(early), events, rows)
 
+    @property
+    def id_name(self) -> str:
+        """The sample's own name of the event id."""
+        return next((old for old, new in self.rename.items() if new == "event_id"), "event_id")
+
     def raw(self, wanted: Iterable[str]) -> tuple[str, ...]:
         """The sample's columns, under its own names, that must be read for these."""
         if self.plain:
@@ -176,15 +181,7 @@ class Rows:
         return Schema(columns=tuple(c if c.of else c.but(of=self.each.of) for c in outputs.each()))
 
     def _closure(self, wanted: Iterable[str]) -> dict[str, None]:
-        """These columns and all that they are made of."""
-        found: dict[str, None] = {}
-        waiting = list(wanted)
-        while waiting:
-            name = waiting.pop()
-            if name not in found:
-                found[name] = None
-                waiting += _reads(self.derive[name]) if name in self.derive else ()
-        return found
+        return _closure(wanted, self.derive)
 
     def _like(self, collection: str | None) -> str:
         """A column of the sample that is as long as the collection."""
@@ -222,7 +219,8 @@ def rows_of(stream: Stream, name: str | None, events: Events, wanted: Schema, se
             scored: bool = False) -> Rows:  # fmt: skip
     """How the rows with some columns are made of a sample; `name` is None for one that is not of the stream.
 
-    A sample that is only scored need not have columns whose `missing` stands for "not known".
+    A sample that is only scored need not have columns whose `missing` stands for "not known", nor those that only the
+    training looks at, for its weights and selections.
 
     Raises:
         ConfigError: settings of the stream that do not fit each other or the sample, naming key, value and cure.
@@ -234,6 +232,9 @@ def rows_of(stream: Stream, name: str | None, events: Events, wanted: Schema, se
     numbers = {**stream.set, **(source.set if source else {})}
     constants = {key: _constant(key, value, wanted, own) for key, value in numbers.items()}
     derive = {key: how for key, how in stream.derive.items() if key not in constants}
+    if scored:
+        looked_at = _closure(wanted.names, derive)
+        derive = {key: how for key, how in derive.items() if key in looked_at}
     if taken := [key for key in derive if key in own]:
         raise ConfigError(f"the sample has a column {taken[0]!r} already", where=f"stream.derive.{taken[0]}",
                           cure=f"choose another name, or rename the one of {events.path}")  # fmt: skip
@@ -336,6 +337,18 @@ def _order(derive: Mapping[str, Derived]) -> tuple[str, ...]:
     for name in derive:
         visit(name, ())
     return tuple(done)
+
+
+def _closure(wanted: Iterable[str], derive: Mapping[str, Derived]) -> dict[str, None]:
+    """These columns and all that they are made of."""
+    found: dict[str, None] = {}
+    waiting = list(wanted)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = None
+            waiting += _reads(derive[name]) if name in derive else ()
+    return found
 
 
 def _reads(how: Derived) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import pytest
 
 from jetscale.cli import main
 from jetscale.config import Values, dump_yaml
-from jetscale.events import MANIFEST, Events
+from jetscale.events import MANIFEST, Events, write_manifest, write_shard
 from jetscale.systems.assigner import Assigner
 
 SHARD = "shard-00001.parquet"
@@ -132,6 +132,18 @@ def test_a_shard_that_another_program_wrote(toy, tmp_path):
     put("weight", lambda column: pa.array(column.to_pylist()))(tmp_path / "toy")
     job_file = job(tmp_path, sample={"event_weight": True}, stream={"chunk_rows": 1})
     assert main(["train", str(job_file), "--out", str(tmp_path / "run")]) == 0
+
+
+def test_ids_that_repeat_in_another_shard(toy, tmp_path, capsys):
+    made = Events.write(toy, tmp_path / "toy", rows_per_shard=100)
+    first, second, third = made.manifest.shards
+    ids = made.read(["event_id"], first)["event_id"]
+    table = made.read(shard=third)
+    place = table.column_names.index("event_id")
+    last = write_shard(table.set_column(place, "event_id", ids), made.path / third.file, made.schema)
+    write_manifest(made.manifest.but(shards=[one.values() for one in (first, second, last)]), made.path)
+    text = refused(tmp_path, capsys)
+    assert f"event_id is not unique, 100 of them repeat: {ids[0]} stands in {first.file} and in {third.file}" in text
 
 
 def weighted(toy: pa.Table, weight_B: np.ndarray) -> pa.Table:

@@ -180,6 +180,21 @@ def test_a_sample_that_is_scored_may_lack_what_is_not_known(folder: Path) -> Non
         _rows(folder, wanted)
 
 
+def test_a_sample_that_is_scored_may_lack_what_only_the_training_looks_at(folder: Path, tmp_path: Path) -> None:
+    schema = Schema(columns=tuple(column for column in SAMPLE.each() if column.name != "mjj"))
+    shard = write_shard(_table().select(schema.names), tmp_path / "shard-00000.parquet", schema)
+    write_manifest(Manifest(name="fresh", columns=schema.columns, shards=(shard,)), tmp_path)
+    derive = {"ht": {"by": "Sum", "of": "jet_pt"}, "high": {"by": "Window", "of": "ht", "low": 100},
+              "w": {"by": "Flat", "of": "mjj", "edges": [1000, 3000, 5000]}}  # fmt: skip
+    stream = _stream(folder, derive=derive, reweight="w", select={"mjj": (1000, None)})
+    wanted = Schema(columns=(ID, PT, Column(name="high", dtype="int8", unit="", doc="")))
+    rows = rows_of(stream, None, Events.open(tmp_path), wanted, 1, scored=True)
+    made = rows.make(Events.open(tmp_path).read(rows.raw(wanted.names)), wanted.names, NOT_TRAINED)
+    assert set(made["high"].to_pylist()) == {0, 1}
+    with pytest.raises(JetscaleError, match="stream.derive.w: there is no column 'mjj' to make it of"):
+        rows_of(stream, "a", Events.open(tmp_path), wanted, 1)
+
+
 def test_numbers_of_another_type_become_the_tasks(folder: Path) -> None:
     wide = MJJ.but(dtype="float64")
     assert _made(folder, [ID, wide])["mjj"].type == pa.float64()
