@@ -347,10 +347,9 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _teams(runs: Sequence[Path]) -> dict[str, list[Path]]:
     """Runs that score together, by name: all folds of one split, or else each run alone."""
     from jetscale.evaluate.folds import are_folds
-    from jetscale.run import read
 
     names = _names(runs)
-    if are_folds([read(run) for run in runs]):
+    if are_folds(runs):
         return {"folds": list(runs)}
     return {name: [run] for name, run in zip(names, runs, strict=True)}
 
