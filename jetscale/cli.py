@@ -32,7 +32,10 @@ app = typer.Typer(
 app.add_typer(bench)
 
 Job = Annotated[str, typer.Argument(metavar="JOB.yaml", help="a job's file, or shipped:NAME for one that ships")]
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders that jetscale train has written")]
+Runs = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN...", help="folders that jetscale train or jetscale export has written"),
+]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="folder to write to")]
 Sets = Annotated[
     list[str] | None,
@@ -158,19 +161,19 @@ def score(
     events: Annotated[Path, typer.Option("--events", metavar="DIR", help="the sample to score, or shipped:NAME")],
     out: Out,
     format: Annotated[
-        Literal["parquet", "root"], typer.Option(help="root: a file for ROOT beside the sample")
+        Literal["parquet", "root"], typer.Option(help="root: also a file for ROOT, OUT.root beside the folder")
     ] = "parquet",
     constants: Annotated[
         list[str] | None,
         typer.Option("--constant", metavar="NAME=VALUE", help="a column that is one number; as often as needed"),
     ] = None,
 ) -> None:
-    """Add a run's columns to a sample. Several runs give one folder each, named after the run.
+    """Add a run's columns to a sample. Several runs give one folder each, OUT/RUN.
 
     Runs that are all folds of one split give one sample: every event is scored by the run that has not seen it. A
     scoring that was interrupted goes on where it was.
     """
-    from jetscale.evaluate.root import write_root
+    from jetscale.evaluate.root import refuse_stranger, write_root
     from jetscale.evaluate.score import scoring
     from jetscale.events import Events
 
@@ -179,13 +182,17 @@ def score(
     _trained(runs)
     teams = _teams(runs)
     work = {out / name if len(teams) > 1 else out: team for name, team in teams.items()}
+    # Beside the folder, as whoever reads a folder of Parquet takes every file in it for a shard.
+    roots = {place: place.resolve().with_name(f"{place.resolve().name}.root") for place in work if format == "root"}
+    for file in roots.values():
+        refuse_stranger(file)
     terminal = Terminal(stages=len(work))
     for place, own in work.items():
         title = f"scoring {sample.name} with {', '.join(map(str, own))}"
         with terminal.logs_to(place / SAMPLE_LOG), terminal.stage(title):
             _tell(terminal, scoring(own, sample, place, constants=numbers), len(sample))
         scored = Events.open(place)
-        terminal.say(f"scored: {write_root(scored, place / f'{sample.name}.root') if format == 'root' else place}")
+        terminal.say(f"scored: {write_root(scored, roots[place]) if place in roots else place}")
 
 
 @app.command(epilog="Example: jetscale export run --out model")

@@ -9,10 +9,12 @@ import awkward as ak
 import pyarrow as pa
 import uproot
 
+from jetscale.errors import DataError
 from jetscale.events import Events
 from jetscale.schema import Schema, flat, lengths
 
 TREE = "events"
+MARK = "jetscale"  # a string beside the tree: the sample's fingerprint
 ROWS = 20_000  # of a basket
 
 
@@ -20,8 +22,16 @@ def write_root(events: Events, file: Path) -> Path:
     """Write a sample as one TTree named `events`, a branch per column; units are those of the sample's manifest.
 
     Collections become `jet_pt[njet]` and so on, one counter each. Every event stands in it once, in the sample's order,
-    so that it can be a friend of the original by `event_id` or by entry.
+    so that it can be a friend of the original by `event_id` or by entry. A file that holds this very sample is kept.
+
+    Raises:
+        DataError: the file is there and holds something else.
     """
+    if file.exists():
+        refuse_stranger(file)
+        if _mark(file) == events.fingerprint:
+            return file
+        raise DataError("holds another sample", where=str(file), cure="choose another --out, or remove this file")
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
@@ -32,10 +42,31 @@ def write_root(events: Events, file: Path) -> Path:
                     if TREE not in root:
                         root.mktree(TREE, {name: ak.type(array).content for name, array in branches.items()})
                     root[TREE].extend(branches)
+            root[MARK] = events.fingerprint
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)
     return file
+
+
+def refuse_stranger(file: Path) -> None:
+    """What stands where a sample is to be written must be a file that `write_root` has written.
+
+    Raises:
+        DataError: it is something else.
+    """
+    if file.exists() and _mark(file) is None:
+        raise DataError("is in the way: jetscale has not written it", where=str(file),
+                        cure="choose another --out, or move it")  # fmt: skip
+
+
+def _mark(file: Path) -> str | None:
+    """The fingerprint of the sample in a file, None where it holds something else."""
+    try:
+        with uproot.open(file) as root:
+            return str(root[MARK])
+    except (OSError, ValueError, KeyError):  # a folder, not in ROOT's format, without a mark
+        return None
 
 
 def _branches(table: pa.Table, schema: Schema) -> dict[str, ak.Array]:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import uproot
 
+from jetscale.errors import DataError
 from jetscale.evaluate.root import write_root
 from jetscale.events import Events, as_awkward, write_manifest, write_shard
 
@@ -55,3 +56,29 @@ def test_a_sample_without_events_is_an_empty_tree(sample, tmp_path):
     with uproot.open(write_root(none, tmp_path / "none.root")) as root:
         assert root["events"].num_entries == 0
         assert set(sample.schema.names) <= set(root["events"].keys())
+
+
+def test_a_file_of_this_sample_is_kept_and_another_one_is_left_alone(sample, tmp_path):
+    file = write_root(sample, tmp_path / "sample.root")
+    before = file.stat().st_mtime_ns
+    assert write_root(sample, file).stat().st_mtime_ns == before
+    none = Events.write(sample.read().slice(0, 0), tmp_path / "none")
+    with pytest.raises(DataError, match="holds another sample"):
+        write_root(none, file)
+    assert file.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("what", ["text", "root", "folder", "empty"])
+def test_what_somebody_else_has_written_is_left_alone(sample, tmp_path, what):
+    file = tmp_path / "sample.root"
+    if what == "root":
+        with uproot.recreate(file) as root:
+            root["events"] = {"mass": np.zeros(3)}
+    elif what == "folder":
+        file.mkdir()
+    else:
+        file.write_text("years of work" if what == "text" else "")
+    before = None if what == "folder" else file.read_bytes()
+    with pytest.raises(DataError, match="jetscale has not written it"):
+        write_root(sample, file)
+    assert before is None or file.read_bytes() == before

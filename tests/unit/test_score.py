@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pyarrow.parquet as pq
 import pytest
+import uproot
+from pyarrow.dataset import dataset
 
 import jetscale
 from jetscale import cli
@@ -229,6 +232,29 @@ def test_folds_have_not_seen_what_they_test_on(room: Path, tmp_path: Path) -> No
            for test in range(FOLDS)]  # fmt: skip
     assert held_out_folds(own) == [0, 1, 2]
     assert "different: start" in _seen(room, [*own[:2], room / "fold2"])
+
+
+def test_parquet_with_a_file_for_root_beside_it_is_read_by_everybody(room: Path, toy: Events, tmp_path: Path) -> None:
+    words = ["--events", str(toy.path), "--format", "root", "--out"]
+    for _ in range(2):
+        assert cli.main(["score", f"{room}/run", *words, str(tmp_path / "one")]) == 0
+    assert cli.main(["score", f"{room}/run", f"{room}/fold0", *words, str(tmp_path / "two")]) == 0
+    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["fold0", "fold0.root", "run", "run.root"]
+    for folder in (tmp_path / "one", tmp_path / "two" / "run", tmp_path / "two" / "fold0"):
+        want = ids(Events.open(folder))
+        assert pq.read_table(folder)["event_id"].to_pylist() == want
+        assert dataset(folder).to_table()["event_id"].to_pylist() == want
+        assert pandas.read_parquet(folder)["event_id"].tolist() == want
+        with uproot.open(folder.with_name(f"{folder.name}.root")) as root:
+            assert root["events"]["event_id"].array(library="np").tolist() == want
+
+
+def test_a_file_in_the_way_is_left_alone_before_anything_is_scored(room: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "out.root").write_text("years of work")
+    words = ["score", f"{room}/run", "--events", f"{room}/toy", "--format", "root", "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 1
+    assert "jetscale has not written it" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["out.root"]
 
 
 def test_a_constant_stands_in_for_a_column(room: Path, toy: Events, tmp_path: Path) -> None:
