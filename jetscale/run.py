@@ -49,7 +49,11 @@ class Optimiser(Config):
 
 
 class Scale(Config):
-    """How much at once and where; nothing here but `events_per_step` and `lanes` changes the result."""
+    """How much at once and where; nothing here but `events_per_step` and `lanes` changes the result.
+
+    Dropout is the exception: its masks are drawn per micro-batch, which depends on `workers` and
+    `events_per_micro_batch`.
+    """
 
     events_per_step: int = Field(256, gt=0, description="rows of a global step, all workers together")
     lanes: int = Field(12, gt=0, description="fixed shares that a step is dealt to; workers must divide it")

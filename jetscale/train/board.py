@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, final
 from urllib.parse import urlsplit
 
+from jetscale.config import digest
+from jetscale.errors import ConfigError
 from jetscale.run import Run
 
 
@@ -31,8 +33,9 @@ class Board(ABC):
 class WandbBoard(Board):
     """Weights & Biases, online with an API key; without one it writes to the run's folder, for `wandb sync OUT/wandb`.
 
-    The id is the name of the run's work, so a training that is started again goes on in the same W&B run: online from
-    the first step that W&B lacks. Offline the record is begun anew, for a process that is killed loses its last part.
+    The id is that of the run's work and of its folder, so a training that is started again there goes on in the same
+    W&B run: online from the first step that W&B lacks. Offline the record is begun anew, for a process that is killed
+    loses its last part. Runs of equal work stand in one group.
     """
 
     def __init__(self, run: Run, name: str, out: Path) -> None:
@@ -42,8 +45,9 @@ class WandbBoard(Board):
         for debug in ("WANDB_DEBUG", "WANDB_CORE_DEBUG"):
             os.environ.pop(debug, None)
         settings = wandb.Settings(x_disable_stats=True, console="off", silent=True)
-        start = partial(wandb.init, project=run.track.project, id=name, name=out.name, config=run.values(), dir=out,
-                        settings=settings)  # fmt: skip
+        own = wandb_id(name, out)
+        start = partial(wandb.init, project=run.track.project, id=own, name=out.name, group=name, config=run.values(),
+                        dir=out, settings=settings)  # fmt: skip
         mode: Any = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
         if mode == "online":
             try:
@@ -53,7 +57,7 @@ class WandbBoard(Board):
                 # A server out of reach must not end a training: the record stays here, and can be synced later.
                 wandb.teardown()
                 mode = "offline"
-        for before in out.glob(f"wandb/offline-run-*-{name}"):
+        for before in out.glob(f"wandb/offline-run-*-{own}"):
             shutil.rmtree(before)
         self.wandb = start(mode=mode)
 
@@ -100,6 +104,23 @@ def boards(run: Run, name: str, out: Path) -> list[Board]:
     if run.track.tensorboard:
         found.append(TensorboardBoard(out))
     return found
+
+
+def wandb_id(name: str, out: Path) -> str:
+    """Which W&B run the work `name` in a folder is: the same work in another folder is another one."""
+    return digest([name, str(out.absolute())])
+
+
+def check_boards(run: Run) -> None:
+    """Refuse, before anything is started, what would end the training at its first line.
+
+    Raises:
+        ConfigError: Weights & Biases is told to be online, and there is no key.
+    """
+    mode = os.environ.get("WANDB_MODE")
+    if run.track.wandb and mode in ("online", "shared") and not has_key():
+        raise ConfigError(f"WANDB_MODE is {mode}, and there is no API key", where="track.wandb",
+                          cure="set WANDB_API_KEY, run wandb login, or leave WANDB_MODE out")  # fmt: skip
 
 
 def has_key() -> bool:

@@ -28,6 +28,7 @@ from jetscale.shape import shape
 from jetscale.stream import Part
 from jetscale.task import NOTHING, Fitted
 from jetscale.train import checkpoint
+from jetscale.train.board import check_boards
 from jetscale.train.checkpoint import Point
 from jetscale.train.engine import Engine, ready_deepspeed, start
 from jetscale.train.exported import is_exported
@@ -154,6 +155,7 @@ def name_of(run: Run, counted: Counted) -> str:
 
 def prepare(run: Run, samples: Mapping[str, Events]) -> Counted:
     """Open, check and count every sample, before anything is started."""
+    check_boards(run)
     rows = check_samples(run.stream, samples, needed(run.task.columns), run.seed)
     return Counted(
         {name: count(events, run.stream, rows[name]) for name, events in samples.items()},

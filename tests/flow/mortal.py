@@ -36,7 +36,7 @@ class Mortal(Task):
     def loss(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         if net.training:
             self._die(batch.at.step)
-            time.sleep(1.0 if batch.at.step > 20 and (Path(self.notes) / "slow").exists() else 0.0)
+            time.sleep(0.3 if batch.at.step > 20 and (Path(self.notes) / "slow").exists() else 0.0)
         return ASSIGNER.loss(net, batch)
 
     def _die(self, step: int) -> None:

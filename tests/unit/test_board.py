@@ -20,11 +20,12 @@ import wandb
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from wandb.proto import wandb_internal_pb2
 
+from jetscale.errors import ConfigError
 from jetscale.events import Events
 from jetscale.run import Run, resolve
 from jetscale.systems.assigner import Assigner
 from jetscale.task import At
-from jetscale.train.board import WandbBoard, has_key
+from jetscale.train.board import WandbBoard, has_key, wandb_id
 from jetscale.train.launch import train
 from jetscale.train.track import Tracker
 
@@ -87,7 +88,8 @@ def test_without_a_key_the_run_is_offline_whole_and_closed(run: Path) -> None:
     found = list(records(file))
     kinds = [record.WhichOneof("record_type") for record in found]
     name = json.loads((run / "data.json").read_text())["run"]
-    assert next(record.run.run_id for record in found if record.HasField("run")) == name
+    said = next(record.run for record in found if record.HasField("run"))
+    assert (said.run_id, said.run_group) == (wandb_id(name, run), name)
     assert "exit" in kinds, "a run that is not closed never appears as finished"
     assert [record.exit.exit_code for record in found if record.HasField("exit")] == [0]
     assert {"loss/label", "validation/f10", "rate", "wait"} <= {key for row in history(file) for key in row}
@@ -216,8 +218,8 @@ def test_online_a_restarted_training_goes_on_in_the_same_run(tmp_path, server):
     surroundings = environment(tmp_path / "home", key, WANDB_BASE_URL=address)
     part(tmp_path / "run", 0, 6, surroundings, killed=True)
     part(tmp_path / "run", 4, 9, surroundings)
-    rows = [json.loads(row) for row in histories["0123456789ab"]]
-    assert list(histories) == ["0123456789ab"]
+    rows = [json.loads(row) for row in histories[wandb_id("0123456789ab", tmp_path / "run")]]
+    assert list(histories) == [wandb_id("0123456789ab", tmp_path / "run")]
     assert [(row["_step"], row["loss/label"]) for row in rows] == [(step, step) for step in range(1, 10)]
     assert leaks(tmp_path / "run", key) == []
 
@@ -228,12 +230,24 @@ def test_offline_a_restarted_training_has_one_whole_record(tmp_path, server):
     part(tmp_path / "run", 0, 6, offline, killed=True)
     part(tmp_path / "run", 4, 9, offline)
     (file,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
-    assert file.name == "run-0123456789ab.wandb"
+    assert file.name == f"run-{wandb_id('0123456789ab', tmp_path / 'run')}.wandb"
     assert [row["_step"] for row in history(file)] == list(range(1, 10))
     sync = [sys.executable, "-m", "wandb", "sync", "--yes", str(tmp_path / "run" / "wandb")]
     subprocess.run(sync, env={**offline, "WANDB_MODE": "online"}, capture_output=True, check=True, timeout=60,
                    cwd=tmp_path)  # fmt: skip
-    assert [json.loads(row)["loss/label"] for row in histories["0123456789ab"]] == list(range(1, 10))
+    assert [json.loads(row)["loss/label"] for row in histories[wandb_id("0123456789ab", tmp_path / "run")]] == list(
+        range(1, 10)
+    )
+
+
+def test_online_without_a_key_is_refused_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_MODE", "online")
+    Events.write(Assigner().toy(20, 1), tmp_path / "toy")
+    with pytest.raises(ConfigError, match=r"WANDB_MODE is online, and there is no API key[^$]*wandb login"):
+        train(settings(tmp_path), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_server_out_of_reach_ends_no_training(tmp_path, monkeypatch):
