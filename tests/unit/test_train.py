@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from jetscale.evaluate.score import score
 from jetscale.events import Events
 from jetscale.run import Optimiser, Run, read, resolve
 from jetscale.systems.assigner import Assigner
-from jetscale.train import checkpoint
+from jetscale.train import checkpoint, launch
 from jetscale.train.engine import rate_at
 from jetscale.train.launch import prepare, train
 from jetscale.train.loss import shares, weight_sums
@@ -133,6 +134,14 @@ def test_negative_weights_that_cancel_stop_the_training(tmp_path: Path) -> None:
     stream = {"samples": {"a": {"events": str(tmp_path / "data"), "event_weight": True}}, "negative_weights": "keep"}
     with pytest.raises(TrainError, match="negative weights cancel: those of the loss term 'label'"):
         train(_run(tmp_path / "data", stream=stream), tmp_path / "run")
+
+
+def test_reading_with_ray_data_has_a_ray_of_its_own(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = []
+    monkeypatch.setattr(launch, "cluster", lambda shape: entered.append(shape) or nullcontext())
+    for source, rays in (("pyarrow", 0), ("ray", 1)):
+        with launch._place(_run(toy, scale={"launch": "here", "source": source})):
+            assert len(entered) == rays
 
 
 def test_where_the_best_is_looked_for_counts(toy: Path) -> None:
