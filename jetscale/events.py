@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
@@ -25,11 +26,17 @@ import pyarrow.parquet as pq
 
 from jetscale.config import Config, Values, build
 from jetscale.errors import DataError, nearest
-from jetscale.schema import JET_EVENTS, Column, Schema, check, whole
+from jetscale.schema import JET_EVENTS, Column, Number, Schema, check, whole
 
 MANIFEST = "_manifest.json"
 ROW_GROUP = 2500
 SHIPPED = "shipped:"
+# What a user's own numbers become, by Arrow's names; of no numbers at all (null) the type is free.
+OWN: dict[str, Number] = {
+    "bool": "int8", "int8": "int8", "int16": "int32", "int32": "int32", "int64": "int64", "uint8": "int32",
+    "uint16": "int32", "uint32": "int64", "uint64": "int64", "halffloat": "float32", "float": "float32",
+    "double": "float64", "null": "float64",
+}  # fmt: skip
 
 
 class Shard(Config):
@@ -98,6 +105,7 @@ class Events:
         path = locate(where)
         manifest_file = path / MANIFEST
         if not manifest_file.is_file():
+            _refuse_url(path)
             raise DataError("is not a sample: it has no _manifest.json", where=str(path),
                             cure="make one with jetscale generate or Events.write, or correct the path")  # fmt: skip
         try:
@@ -113,25 +121,26 @@ class Events:
 
     @classmethod
     def write(cls, array: ak.Array | pa.Table, directory: str | Path, *, name: str | None = None,
-              rows_per_shard: int = 50_000) -> Events:  # fmt: skip
+              units: Mapping[str, str] | None = None, rows_per_shard: int = 50_000) -> Events:  # fmt: skip
         """Write a user's own events as a sample.
 
         `array` needs the records `jet_pt, jet_eta, jet_phi, jet_mass` (GeV, radians; one list per event); every other
-        column of `JET_EVENTS` is optional and stands as "not known" where it is absent. Jets are put in falling pt.
+        column of `JET_EVENTS` is optional and stands as "not known" where it is absent. All further columns, one number
+        per event or one per jet, are kept; `units` has their units. Jets are put in falling pt.
 
         Raises:
-            DataError: neither an array nor a table, a missing or unequal column, a value that is not finite or out of
-                range, a directory that holds a sample.
+            DataError: neither an array nor a table, a missing or unequal column, one that cannot be kept, a value that
+                is not finite or out of range, a directory that holds a sample.
         """
         path = Path(directory)
         if (path / MANIFEST).exists():
             raise DataError("already holds a sample", where=str(path), cure="choose another folder or remove this one")
-        table = complete(array, where=str(path))
+        table, schema = _completed(array, units or {}, where=str(path))
         shards = [
-            write_shard(table.slice(start, rows_per_shard), path / f"shard-{number:05d}.parquet", JET_EVENTS)
+            write_shard(table.slice(start, rows_per_shard), path / f"shard-{number:05d}.parquet", schema)
             for number, start in enumerate(range(0, max(table.num_rows, 1), rows_per_shard))
         ]
-        manifest = Manifest(name=name or path.name, columns=JET_EVENTS.columns, shards=tuple(shards),
+        manifest = Manifest(name=name or path.name, columns=schema.columns, shards=tuple(shards),
                             made_by={"writer": "Events.write"})  # fmt: skip
         write_manifest(manifest, path)
         return cls.open(path)
@@ -187,6 +196,13 @@ def _check_rows(file: Path, rows: int, shard: Shard) -> None:
                         cure="the shard was changed after the manifest: make the sample anew")  # fmt: skip
 
 
+def _refuse_url(path: Path) -> None:
+    """A path keeps one of the slashes of a URL, and may have got a folder in front."""
+    if found := re.search(r"(?:^|/)([a-z][a-z0-9+.-]+):/+(.*)", str(path)):
+        raise DataError("samples at a URL are not read yet", where=f"{found[1]}://{found[2]}",
+                        cure="copy it here or mount it, and give the folder")  # fmt: skip
+
+
 def locate(where: str | Path) -> Path:
     """The directory of a sample; `shipped:NAME` lies inside the package."""
     text = str(where)
@@ -201,17 +217,23 @@ def locate(where: str | Path) -> Path:
 
 
 def complete(array: ak.Array | pa.Table, where: str) -> pa.Table:
-    """A checked table of `JET_EVENTS` from whatever of its columns the user has."""
+    """A checked table of `JET_EVENTS`, from whatever of its columns the user has, and of the user's own columns."""
+    return _completed(array, {}, where)[0]
+
+
+def _completed(array: ak.Array | pa.Table, units: Mapping[str, str], where: str) -> tuple[pa.Table, Schema]:
     source = _records(array, where)
+    own = _own(source, units, where)
+    schema = JET_EVENTS.plus(*own)
     jets = [column.name for column in JET_EVENTS.each() if column.of == "jet" and column.name in source.fields]
     if "jet_pt" not in jets:
         raise DataError("column 'jet_pt' is missing", where=where, cure=nearest("jet_pt", source.fields))
-    given = {column.name: _known(source[column.name], column, where) for column in JET_EVENTS.each()
+    given = {column.name: _known(source[column.name], column, where) for column in schema.each()
              if column.name in source.fields}  # fmt: skip
     _one_list_per_event(given["jet_pt"], where)
     rank = ak.argsort(given["jet_pt"], axis=1, ascending=False, stable=True)
     columns: dict[str, pa.Array] = {}
-    for column in JET_EVENTS.each():
+    for column in schema.each():
         if column.name in given:
             values = given[column.name]
             _same_lengths(values, rank, column, where)
@@ -222,8 +244,28 @@ def complete(array: ak.Array | pa.Table, where: str) -> pa.Table:
         background = pc.equal(columns["true_mass"], 0)
         columns["decay_mode"] = pc.if_else(background, pa.scalar(0, pa.int8()), columns["decay_mode"])
     table = pa.table(columns)
-    check(table, JET_EVENTS, where)
-    return table
+    check(table, schema, where)
+    return table, schema
+
+
+def _own(source: ak.Array, units: Mapping[str, str], where: str) -> list[Column]:
+    """The columns that the user has beside those of `JET_EVENTS`."""
+    names = [name for name in source.fields if name not in JET_EVENTS]
+    for name in units:
+        if name not in names:
+            raise DataError(f"units has {name!r}, which is no column of your own", where=where,
+                            cure=nearest(name, names))  # fmt: skip
+    return [_own_column(name, source[name], units.get(name, ""), where) for name in names]
+
+
+def _own_column(name: str, values: ak.Array, unit: str, where: str) -> Column:
+    kind = ak.to_arrow(ak.to_packed(values), extensionarray=False, list_to32=True).type
+    of = "jet" if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) else None
+    number = OWN.get(str(kind.value_type if of else kind))
+    if number is None:
+        raise DataError(f"column {name!r} is {values.type}, and only numbers are kept, one per event or one per jet",
+                        where=where, cure=f"leave {name!r} out, or make numbers of it")  # fmt: skip
+    return Column(name=name, dtype=number, unit=unit, doc="the user's own", of=of)
 
 
 def _records(array: object, where: str) -> ak.Array:
@@ -260,7 +302,8 @@ def _same_lengths(values: ak.Array, rank: ak.Array, column: Column, where: str) 
         equal = False
     if not equal:
         raise DataError(f"{column.name!r} does not hold one number per jet", where=where,
-                        cure="give it the same list lengths as jet_pt")  # fmt: skip
+                        cure="give it the same list lengths as jet_pt"
+                        + ("" if column.name in JET_EVENTS else ", or leave it out"))  # fmt: skip
 
 
 def _arrow(values: ak.Array, column: Column, where: str) -> pa.Array:

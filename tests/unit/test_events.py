@@ -96,6 +96,15 @@ def test_a_table_and_an_array_are_the_same_events(tmp_path):
         ({"jet_pt": ak.Array([[3.0], [], 5.0])}, ["'jet_pt' is 3 * union", "list"]),
         ({"decay_mode": np.array([300, 1, 1])}, ["'decay_mode'", "int8"]),
         ({"true_mass": ak.Array([1.0, None, 2.0])}, ["'true_mass'", "1 nulls"]),
+        ({"file": ak.Array(["a", "b", "c"])}, ["'file' is 3 * string", "only numbers", "leave 'file' out"]),
+        ({"tags": ak.Array([["a", "b", "c"], [], ["d"]])}, ["'tags' is 3 * var * string", "leave 'tags' out"]),
+        ({"when": np.array(["2026-01-01"] * 3, "datetime64[s]")}, ["'when' is 3 * datetime64", "leave 'when' out"]),
+        ({"met": ak.Array([{"pt": 1.0}] * 3)}, ["'met' is 3 * {pt: float64", "leave 'met' out"]),
+        ({"jet_tracks": ak.Array([[[1.0], [], [2.0]], [], [[]]])}, ["'jet_tracks' is 3 * var * var", "leave 'jet_tr"]),
+        ({"particle_pt": ak.Array([[1.0], [2.0], []])}, ["'particle_pt'", "one number per jet", "or leave it out"]),
+        ({"btag": ak.Array([[0.1, None, 0.3], [], [0.5]])}, ["'btag' has 1 nulls"]),
+        ({"met": np.array([1.0, np.inf, 2.0])}, ["'met' has 1 values", "not finite"]),
+        ({"serial": np.array([1, 2, 2**63], np.uint64)}, ["'serial' cannot become int64"]),
     ],
 )
 def test_what_cannot_be_meant_is_named_and_nothing_is_written(tmp_path, changes, words):
@@ -104,6 +113,35 @@ def test_what_cannot_be_meant_is_named_and_nothing_is_written(tmp_path, changes,
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert caught.value.cure
     assert not list(tmp_path.rglob("*.parquet")) and not list(tmp_path.rglob(MANIFEST))
+
+
+def test_a_users_own_columns_are_kept_with_their_units(tmp_path):
+    own = {"met": np.array([9.0, 8.0, 7.0]), "run": np.array([1, 2, 3], np.uint16),
+           "good": np.array([True, False, True]), "btag": ak.Array([[0.3, 0.1, 0.2], [], [0.5]])}  # fmt: skip
+    made = Events.write(three(**own), tmp_path / "mine", units={"met": "GeV"}, rows_per_shard=2)
+    assert made.schema.names[: len(JET_EVENTS.names)] == JET_EVENTS.names
+    columns = {name: (one.dtype, one.unit, one.of) for name in own for one in [made.schema[name]]}
+    assert columns == {"met": ("float64", "GeV", None), "run": ("int32", "", None), "good": ("int8", "", None),
+                       "btag": ("float64", "", "jet")}  # fmt: skip
+    rows = made.read(["met", "run", "good", "btag", "jet_pt"]).to_pylist()
+    assert rows[0] == {"met": 9.0, "run": 1, "good": 1, "btag": [0.3, 0.2, 0.1], "jet_pt": [3.0, 2.0, 1.0]}
+    assert [row["btag"] for row in rows[1:]] == [[], [0.5]]
+    again = Events.write(made.read(), tmp_path / "again", units={"met": "GeV"})
+    assert again.schema == made.schema and again.read().equals(made.read())
+    assert Events.write(three(met=np.zeros(3))[:0], tmp_path / "empty").schema["met"].dtype == "float64"
+
+
+@pytest.mark.parametrize("name", ["mett", "jet_pt"])
+def test_a_unit_is_of_a_users_own_column(tmp_path, name):
+    with pytest.raises(DataError, match=f"units has '{name}'"):
+        Events.write(three(met=np.zeros(3)), tmp_path / "mine", units={name: "TeV"})
+
+
+@pytest.mark.parametrize("where", ["s3://b/x", Path("s3://b/x"), Path("/here/s3:/b/x"), "root://host//store/x"])
+def test_a_url_is_refused_as_one(where):
+    with pytest.raises(DataError, match=r"(s3://b/x|root://host/store/x): samples at a URL are not read yet") as caught:
+        Events.open(where)
+    assert "mount it" in caught.value.cure
 
 
 @pytest.mark.parametrize("events", [{name: [[1.0]] for name in NUMBERS}, [{"jet_pt": [1.0]}], np.ones((3, 4)), None])
