@@ -230,7 +230,8 @@ def rows_of(stream: Stream, name: str | None, events: Events, wanted: Schema, se
     rename = _renamed(stream, source, events)
     own = {rename.get(column.name, column.name): column for column in events.schema.each()}
     numbers = {**stream.set, **(source.set if source else {})}
-    constants = {key: _constant(key, value, wanted, own) for key, value in numbers.items()}
+    said = "--constant or stream.set" if scored else "stream.set"
+    constants = {key: _constant(key, value, wanted, own, f"{said}.{key}") for key, value in numbers.items()}
     derive = {key: how for key, how in stream.derive.items() if key not in constants}
     if scored:
         looked_at = _closure(wanted.names, derive)
@@ -307,12 +308,17 @@ def _renamed(stream: Stream, source: Source | None, events: Events) -> dict[str,
     return rename
 
 
-def _constant(name: str, value: float, wanted: Schema, own: Mapping[str, Column]) -> Constant:
+def _constant(name: str, value: float, wanted: Schema, own: Mapping[str, Column], where: str) -> Constant:
     fresh = Column(name=name, dtype="float32", unit="", doc="one number for all rows")
     column = wanted[name] if name in wanted else own.get(name, fresh).but(name=name)
     if column.dtype.startswith("int") and not (value.is_integer() and abs(value) < 2 ** (int(column.dtype[3:]) - 1)):
-        raise ConfigError(f"{value:g} is not of the type {column.dtype}", where=f"stream.set.{name}",
-                          cure="give a whole number")  # fmt: skip
+        raise ConfigError(f"{value:g} is not of the type {column.dtype}", where=where, cure="give a whole number")
+    if column.dtype.startswith("float") and not abs(value) <= float(np.finfo(column.dtype).max):
+        raise ConfigError(f"{value:g} is not finite as {column.dtype}", where=where, cure="give a finite number")
+    low, high = (-np.inf if column.low is None else column.low), (np.inf if column.high is None else column.high)
+    if not low <= value <= high:
+        raise ConfigError(f"{value:g} is outside {low:g} to {high:g}", where=where,
+                          cure=f"give {column.doc}{f', in {column.unit}' if column.unit else ''}")  # fmt: skip
     return Constant(column, value)
 
 

@@ -1,4 +1,4 @@
-"""What a run's folder tells: its learning curves and its digest, as far as they are there."""
+"""What a run's folder tells: its learning curves and how long it took, as far as they are there."""
 
 from __future__ import annotations
 
@@ -37,12 +37,6 @@ def curves(folder: Path | None) -> Curves:
     terms = {name.removeprefix(TERM): pair for name, pair in validation.items() if name.startswith(TERM)}
     figures = {name: pair for name, pair in validation.items() if not name.startswith(TERM)}
     return Curves(_series(found, "step", "loss"), terms, figures)
-
-
-def digest(folder: Path | None) -> str:
-    """The digest that names a run's work, as its log has it; empty without."""
-    named = [str(line["run"]) for line in _lines(folder) if line["kind"] in ("start", "resume") and "run" in line]
-    return named[-1] if named else ""
 
 
 def seconds(folder: Path | None) -> float | None:

@@ -11,7 +11,8 @@ from jetscale.evaluate.compare import Scored
 from jetscale.evaluate.displays import displays
 from jetscale.evaluate.figures import draw
 from jetscale.events import write_text
-from jetscale.train.exported import is_exported, read_data
+from jetscale.train.checkpoint import read_data
+from jetscale.train.exported import is_exported
 
 __all__ = ["Scored", "report"]
 
@@ -34,7 +35,7 @@ def report(scored: Sequence[Scored], out: Path, *, command: str, wall: Mapping[s
     pictures = draw(found, curves, out / "figures")
     events = displays(found, out / "figures")
     spent = {f"training {run}": s for run, folder in folders.items() if (s := logs.seconds(folder)) is not None}
-    foot = page.Foot(command, {run: _digest(folder) for run, folder in folders.items()},
+    foot = page.Foot(command, {one.run_name: _digest(one) for one in scored},
                      {**spent, **wall, "reporting": time.monotonic() - start},
                      [run for run, folder in folders.items() if folder and is_exported(folder)])  # fmt: skip
     write_text(out / "results.json", results.to_json(found))
@@ -42,6 +43,6 @@ def report(scored: Sequence[Scored], out: Path, *, command: str, wall: Mapping[s
     return out / "index.html"
 
 
-def _digest(folder: Path | None) -> str:
-    """The digest that names a run's work, from its log, or from the file of an exported one."""
-    return str(read_data(folder)["run"]) if folder and is_exported(folder) else logs.digest(folder)
+def _digest(one: Scored) -> str:
+    """The digest that names a run's work, or that of all folds together, as far as it is known."""
+    return str(read_data(one.run_dir)["run"] if one.run_dir else one.events.manifest.made_by.get("scored_by", ""))

@@ -12,7 +12,7 @@ import pytest
 from jetscale.errors import DataError
 from jetscale.evaluate import compare, results
 from jetscale.evaluate.figures import masses, picture, styled
-from jetscale.evaluate.logs import curves, digest
+from jetscale.evaluate.logs import curves
 from jetscale.evaluate.report import Scored, report
 from jetscale.evaluate.results import Results
 from jetscale.events import Events, Manifest, write_manifest, write_shard
@@ -156,7 +156,8 @@ def compared(samples: list[Scored]) -> Results:
 
 def log(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    lines: list[dict] = [{"kind": "start", "steps": 50, "run": "0123456789ab"}]
+    (folder / "data.json").write_text(json.dumps({"run": "0123456789ab"}))
+    lines: list[dict] = [{"kind": "start", "steps": 50, "run": "what a torn log says"}]
     lines += [
         {"kind": "step", "step": step, "loss": {"label": 2 / (1 + step), "mass": 1.0}} for step in range(0, 50, 5)
     ]
@@ -346,4 +347,4 @@ def test_a_torn_log_still_has_its_curves(tmp_path):
     assert found.terms["label"][0].tolist() == list(range(0, 50, 5))
     assert found.figures["f10"][1].tolist() == [0.4]
     assert found.validation_terms["label"][1].tolist() == [0.1]
-    assert curves(None) == ({}, {}, {}) and digest(None) == ""
+    assert curves(None) == ({}, {}, {})

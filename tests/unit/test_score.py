@@ -271,13 +271,28 @@ def test_a_constant_stands_in_for_a_column(room: Path, toy: Events, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("words", "hint"), [("jet_mas=1", "did you mean 'jet_mass'"), ("jet_mass=much", "NAME=NUMBER")]
+    ("words", "hint"),
+    [
+        ("jet_mas=1", "did you mean 'jet_mass'"),
+        ("jet_mass=much", "NAME=NUMBER"),
+        ("jet_mass=-5", "jet_mass: -5 is outside 0 to inf\n  what to do: give mass, in GeV"),
+        ("jet_phi=90", "jet_phi: 90 is outside -7 to 7\n  what to do: give azimuth, in rad"),
+        ("jet_eta=nan", "jet_eta: nan is not finite"),
+        ("jet_eta=inf", "jet_eta: inf is not finite"),
+        ("jet_eta=1e39", "jet_eta: 1e+39 is not finite as float32"),
+    ],
 )
 def test_a_constant_that_cannot_be(room: Path, tmp_path: Path, capsys, words: str, hint: str) -> None:
     given = ["score", f"{room}/run", "--events", f"{room}/toy", "--out", str(tmp_path / "out"), "--constant", words]
     assert cli.main(given) == 2
     assert hint in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_constant_that_cannot_be_is_not_trained_on(room: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^stream.set.jet_mass: -5 is outside 0 to inf"):
+        train(_run(room, {"set": {"jet_mass": -5}}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_scoring_again_leaves_out_what_was_added_before(room: Path, toy: Events, tmp_path: Path) -> None:
