@@ -18,12 +18,12 @@ from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, NamedTuple, Self, final
+from typing import Annotated, Any, ClassVar, NamedTuple, Self, final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from torch import Tensor
 
 from jetscale import keyed, userfile
@@ -31,10 +31,26 @@ from jetscale.config import Config, Values, build
 from jetscale.errors import ConfigError, DataError, nearest
 from jetscale.schema import Column, Schema
 
-Range = tuple[float | None, float | None]
+Ends = tuple[float | None, float | None]
 Numbers = dict[str, tuple[float, ...]]
 EXACT = 256  # so many different values are kept one by one; of more, as many quantiles
 DIGITS = 5
+
+
+def _pair(ends: Any) -> Any:
+    if not isinstance(ends, list | tuple) or len(ends) != 2:
+        raise ValueError("a pair [low, high] is wanted, null for an open end")
+    return ends
+
+
+def _rising(ends: Ends) -> Ends:
+    low, high = ends
+    if low is not None and high is not None and not low < high:
+        raise ValueError(f"low = {low:g} is not below high = {high:g}")
+    return ends
+
+
+Range = Annotated[Ends, BeforeValidator(_pair), AfterValidator(_rising)]  # low <= value < high
 
 
 class Derived(Config):
@@ -262,10 +278,11 @@ class Drawn(Fitted):
 
 @final
 class Flat(Fitted):
-    """A weight that makes the spectrum of a number flat between the first and the last edge, with mean 1.
+    """A weight that makes the spectrum of a number flat between the first and the last edge.
 
-    It is the same for all rows of a bin, at most `most`, and 0 outside the bins. With `log` the spectrum becomes flat
-    in the number's logarithm. Rows that are not among `rows` keep the weight 1.
+    It is the same for all rows of a bin, at most `most`, and 0 outside the bins. Where no bin reaches `most`, its mean
+    over the rows in the bins is 1; otherwise it is less, and the spectrum is not flat in the bins that do. With `log`
+    the spectrum becomes flat in the number's logarithm. Rows that are not among `rows` keep the weight 1.
     """
 
     of: str

@@ -173,7 +173,8 @@ def _check_ids(ids: np.ndarray, events: Events, name: str) -> None:
     times = [int((flat(events.read([name], shard)[name]) == again[0]).sum()) for shard in shards]
     first, second, *_ = np.repeat([shard.file for shard in shards], times)
     raise DataError(f"{name} is not unique, {len(again)} of them repeat: {again[0]} stands in {first} and in {second}",
-                    where=str(events.path), cure="make the sample anew, with an id of its own for every event")  # fmt: skip
+                    where=str(events.path),
+                    cure="make the sample anew, with an id of its own for every event")  # fmt: skip
 
 
 def check_shard(file: Path, shard: Shard, schema: Schema) -> None:

@@ -141,8 +141,9 @@ def _in_order(scorers: Sequence[Scorer], tests: Sequence[int]) -> list[Scorer]:
 def _scorer(run_dir: Path, events: Events, untrained: bool, constants: Mapping[str, float]) -> Scorer:
     run, net = checkpoint.load_start(run_dir) if untrained else checkpoint.load(run_dir)
     data, sample = checkpoint.read_data(run_dir), events.origin
-    name = next((name for name, one in data["samples"].items() if one["origin"] == sample), None)
-    rows = rows_of(_with(run.stream, constants), name, events, run.task.columns, run.seed, scored=True)
+    stream = _with(run.stream, constants)
+    name = _name_of(events, stream, [name for name, one in data["samples"].items() if one["origin"] == sample])
+    rows = rows_of(stream, name, events, run.task.columns, run.seed, scored=True)
     known = {*run.task.columns.names, *(column for how in rows.derive.values() for column in how.numbers())}
     for constant in constants:
         if constant not in known:
@@ -150,6 +151,19 @@ def _scorer(run_dir: Path, events: Events, untrained: bool, constants: Mapping[s
                               cure=nearest(constant, known))  # fmt: skip
     splits = tuple(split_of(one["split"]) for one in data["trained_on"] if sample in one["samples"])
     return Scorer(data["run"], run, net, splits, rows)
+
+
+def _name_of(events: Events, stream: Stream, names: Sequence[str]) -> str | None:
+    """What the stream calls the sample: one of its names for it, which must not differ in what they say of columns."""
+    for name in names[1:]:
+        one, other = stream.samples[names[0]], stream.samples[name]
+        differ = sorted(key for key in {*one.set, *other.set} if one.set.get(key) != other.set.get(key))
+        if differ or one.rename != other.rename:
+            raise ConfigError(f"the run was trained on this sample as {names[0]!r} and as {name!r}, which differ in "
+                              f"{'set' if differ else 'rename'}", where=str(events.path),
+                              cure=f"choose: {' '.join(f'--constant {key}=NUMBER' for key in differ)}" if differ
+                              else "rename the columns in the sample itself")  # fmt: skip
+    return names[0] if names else None
 
 
 def _with(stream: Stream, constants: Mapping[str, float]) -> Stream:

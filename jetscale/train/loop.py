@@ -62,9 +62,11 @@ def _step(engine: Engine, step: Step, out: Path) -> dict[str, float]:
 
 def _refuse_empty_terms(engine: Engine, done: int) -> None:
     """A term that has had no weight in any step teaches nothing, and nobody would notice."""
+    reweight = engine.run.stream.reweight
     for term, steps in engine.dropped.items():
         if steps == done:
-            raise TrainError(f"no event has a weight in the loss term {term!r}: its truth is not known",
+            zero = f", or {reweight!r}, which stream.reweight names, is 0" if reweight else ""
+            raise TrainError(f"no event has a weight in the loss term {term!r}: its truth is not known{zero}",
                              where=engine.run.system,
                              cure="train on samples with truth (labels 0, 1, 2; true_mass; decay_mode)")  # fmt: skip
 

@@ -206,8 +206,23 @@ SETTINGS: dict[str, tuple[Values, int, str]] = {
     "more workers than lanes": (
         {"scale": {"workers": 24, "launch": "ray"}}, 2, "24 workers do not divide 12 lanes: use one of [1, 2",
     ),
+    "a selection of one number": (
+        {"stream": {"select": {"true_mass": 900}}}, 2, "stream.select.true_mass = 900: a pair [low, high] is wanted",
+    ),
+    "a selection upside down": (
+        {"stream": {"select": {"true_mass": [900, 600]}}}, 2, "stream.select.true_mass = [900, 600]: low = 900 is",
+    ),
+    "a sample at a URL": ({"sample": {"events": "s3://bucket/toy"}}, 1, "s3://bucket/toy: samples at a URL are not"),
     "no samples": ({"stream": {"samples": {}}}, 2, "stream.samples"),
 }  # fmt: skip
+
+
+def test_a_reweight_that_is_0_everywhere_is_named(toy, tmp_path, capsys):
+    Events.write(toy, tmp_path / "toy")
+    derive = {"w": {"by": "Window", "of": "true_mass", "low": 1e6}}
+    given = job(tmp_path, stream={"derive": derive, "reweight": "w"})
+    assert main(["train", str(given), "--out", str(tmp_path / "run")]) == 1
+    assert "its truth is not known, or 'w', which stream.reweight names, is 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", SETTINGS)

@@ -295,6 +295,17 @@ def test_a_constant_that_cannot_be_is_not_trained_on(room: Path, tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
+def test_a_sample_with_two_names_must_be_one(room: Path, toy: Events, tmp_path: Path) -> None:
+    names = {name: {"events": str(toy.path), "set": {"jet_mass": mass}} for name, mass in (("a", 1), ("b", 5))}
+    run = train(_run(room, {"samples": names}), tmp_path / "two")
+    with pytest.raises(ConfigError, match=r"as 'a' and as 'b', which differ in set(.|\n)*--constant jet_mass=NUMBER"):
+        score(run, toy, tmp_path / "out")
+    scored = score(run, toy, tmp_path / "out", constants={"jet_mass": 5}).read(["split"])
+    assert set(scored["split"].to_pylist()) == {0, 1, 2}
+    same = train(_run(room, {"samples": {**names, "b": names["a"]}}), tmp_path / "same")
+    assert len(score(same, toy, tmp_path / "at once")) == len(toy)
+
+
 def test_scoring_again_leaves_out_what_was_added_before(room: Path, toy: Events, tmp_path: Path) -> None:
     folds = [room / f"fold{test}" for test in range(FOLDS)]
     first = score(folds, toy, tmp_path / "first")
