@@ -10,7 +10,7 @@ from jetscale.errors import TrainError
 from jetscale.evaluate.export import export
 from jetscale.evaluate.score import score
 from jetscale.events import Events
-from jetscale.run import Run, read, resolve
+from jetscale.run import Run, load, read, resolve
 from jetscale.systems import assigner
 from jetscale.systems.assigner import Assigner
 from jetscale.train import checkpoint
@@ -86,6 +86,14 @@ def test_the_workers_have_the_copies_and_the_name_is_the_same(files: tuple[Path,
     kept = (out / "run.yaml").read_text()
     assert "system: mine.py\n" in kept and "by: kinds.py:Scaled\n" in kept
     assert name_of(read(out), counted) == name == checkpoint.read_data(out)["run"]
+
+
+def test_what_is_kept_is_a_job_that_gives_the_run_again(files: tuple[Path, Path], tmp_path: Path) -> None:
+    out = train(_run(*files), tmp_path / "run")
+    for file in files:
+        file.write_text(BROKEN)
+    again = train(load(out / "run.yaml").run, tmp_path / "again")
+    assert checkpoint.read_data(again)["run"] == checkpoint.read_data(out)["run"]
 
 
 class _PowerCutError(Exception):
