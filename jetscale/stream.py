@@ -119,7 +119,7 @@ class Stream(Config):
     reweight: str | None = None
     split: Division = Split()
     validation_rows: int = Field(100_000, gt=0, description="about as many of the validation part are looked at")
-    chunk_rows: int = Field(5000, gt=0, description="rows read and shuffled together, in whole row groups")
+    chunk_rows: int = Field(2500, gt=0, description="rows read and shuffled together, in whole row groups")
     buckets: Buckets | None = None
     negative_weights: Literal["error", "abs", "keep"] = "error"
 

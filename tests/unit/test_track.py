@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetscale.evaluate.logs import curves, digest, seconds
+from jetscale.evaluate.logs import curves, seconds
 from jetscale.events import Events
 from jetscale.run import Run, resolve
 from jetscale.systems.assigner import Assigner
@@ -49,7 +49,6 @@ def test_the_log_has_a_line_for_every_third_step(tmp_path):
     kinds = [line["kind"] for line in lines(run)]
     assert kinds[0] == "start" and kinds[-1] == "end"
     assert [line["step"] for line in lines(run, "step")] == [3, 6, 9, 12]
-    assert digest(run) == json.loads((run / "data.json").read_text())["run"]
 
 
 @pytest.mark.parametrize("torn", ["", '{"kind": "step", "st', '{"kind": "step", "step": 99', "nu", '"', "[1]"])
@@ -79,7 +78,6 @@ def test_however_often_it_is_killed(tmp_path_factory, starts):
     found = curves(out)
     assert found.terms["label"][0].tolist() == list(range(1, STEPS + 1))
     assert found.figures["f10"][0].tolist() == [10, 20, 30] and "mass_auc" not in found.figures
-    assert digest(out) == NAME
 
 
 def test_an_end_is_taken_back_where_the_training_goes_on(tmp_path):
@@ -97,7 +95,6 @@ def test_a_training_from_the_start_has_a_new_log(tmp_path):
 def test_a_log_that_was_lost_begins_where_the_training_goes_on(tmp_path):
     follow(tmp_path, 12, 14).close("done")
     assert [line["kind"] for line in lines(tmp_path)] == ["resume", "step", "step", "end"]
-    assert digest(tmp_path) == NAME
 
 
 def test_the_time_left_is_that_of_the_steps_made_since(tmp_path, monkeypatch):
