@@ -147,7 +147,7 @@ def train(job: Job, out: Out, sets: Sets = None) -> None:
         log, ray = terminal.logs_to(out / LOG), _ray(terminal, given if run.scale.launch == "ray" else None)
         with log, ray, terminal.stage(f"training {run.system}{going_on}", follow=out / "log.jsonl"):
             launch.train(run, out, counted)
-    if run.best and (ended := newest(out)):
+    if run.best and (ended := newest(out)) and ended[1].watch.figure is not None:
         point = ended[1]
         terminal.say(f"the best {run.best.metric} of validation was {point.watch.figure:.4g} at step {point.watch.step}"
                      f"{f'; patience ended at step {point.step}' if point.ended == 'early' else ''}")  # fmt: skip

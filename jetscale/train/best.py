@@ -22,7 +22,7 @@ def seen(watch: Watch, best: Best | None, figures: Mapping[str, float], step: in
     """The watch after one more validation; a figure that cannot be formed is not better.
 
     Raises:
-        ConfigError: validation has no figure of the name that the run asks for, or has never had one.
+        ConfigError: validation has no figure of the name that the run asks for, or cannot form it at step 0.
     """
     if best is None:
         return watch
@@ -30,9 +30,11 @@ def seen(watch: Watch, best: Best | None, figures: Mapping[str, float], step: in
         raise ConfigError(f"best.metric = {best.metric!r}: validation has no such figure", where="best",
                           cure=nearest(best.metric, figures))  # fmt: skip
     figure = figures[best.metric]
-    if watch.figure is None and not math.isfinite(figure):
+    if step == 0 and not math.isfinite(figure):
         raise ConfigError(f"best.metric = {best.metric!r}: cannot be formed on this validation part ({figure})",
                           where="best", cure="choose another, or add a sample that it needs")  # fmt: skip
+    if not math.isfinite(figure):
+        return watch.but(since=watch.since + 1)
     if watch.figure is None or (figure > watch.figure if best.better == "high" else figure < watch.figure):
         return Watch(step=step, figure=figure)
     return watch.but(since=watch.since + 1)

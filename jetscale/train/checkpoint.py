@@ -151,7 +151,7 @@ def chosen(out: Path) -> Path:
     if found is None or found[1].ended is None:
         what = "has no complete checkpoint" if found is None else f"has only been trained to step {found[1].step}"
         raise TrainError(what, where=str(out), cure="train it to its end: the same jetscale train once more")
-    if not read(out).best:
+    if not read(out).best or found[1].watch.figure is None:
         return found[0]
     best = _place(out, found[1].watch.step)
     if not _is_whole(best):

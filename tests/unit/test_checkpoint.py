@@ -182,6 +182,7 @@ def test_the_watch() -> None:
     watch = seen(seen(watch, best, {"a": math.nan}, 6), best, {"a": 2.0}, 7)
     assert watch == Watch(step=5, figure=2.0, since=2)
     assert spent(watch, best) and not spent(watch, None)
+    assert seen(Watch(), best, {"a": math.nan}, 3) == Watch(since=1), "later it is only not better"
     with pytest.raises(ConfigError, match="cannot be formed"):
         seen(Watch(), best, {"a": math.nan}, 0)
 
