@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from players import BUSY_S, CODE, failing, spinning
 from rich.console import Console
 
 from jetscale.bench.feed import bare, feed, ours, pad_bare
@@ -28,9 +28,6 @@ from jetscale.data.batch import batch
 from jetscale.errors import ConfigError
 from jetscale.events import Events
 from jetscale.task import At
-
-BUSY_S = 0.3
-CODE = f"import time\nend = time.process_time() + {BUSY_S}\nwhile time.process_time() < end: pass"
 
 
 @pytest.fixture(scope="module")
@@ -56,19 +53,6 @@ def in_json(result: Result, tmp_path: Path) -> dict:
         assert figure["low"] <= figure["median"] <= figure["high"] and len(figure["rounds"]) >= 1
         assert figure["met"] is None or figure["at_least"] is not None or figure["at_most"] is not None
     return values
-
-
-def spinning(times: int) -> Iterator[int]:
-    """Processes that end: each uses the CPU for a while and is gone before the round is over."""
-    yield 0
-    for _ in range(times):
-        subprocess.run([sys.executable, "-c", CODE], check=True)
-    yield times
-
-
-def failing() -> Iterator[int]:
-    yield 1
-    raise ValueError("of its own")
 
 
 def test_processes_that_have_ended_are_counted() -> None:
