@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import halves
 import numpy as np
 import pytest
 import torch
@@ -163,7 +164,7 @@ def test_a_user_s_own_files_go_along(room: Path, tmp_path: Path) -> None:
     system = tmp_path / "mine.py"
     system.write_text(Path(assigner.__file__).read_text())
     kinds = tmp_path / "kinds.py"
-    kinds.write_text(KINDS)
+    kinds.write_text(Path(halves.__file__).read_text())
     values = _run(room, system=str(system)).values()
     values["stream"]["derive"] = {"half": {"by": f"{kinds}:Half", "of": "true_mass"}}
     train(resolve([("test", values)], "test").run, tmp_path / "run")
@@ -175,28 +176,6 @@ def test_a_user_s_own_files_go_along(room: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "moved").glob("*.py")) == ["kinds.py", "mine.py"]
     scored = score(tmp_path / "moved", Events.open(room / "toy"), tmp_path / "scored")
     assert len(scored) == 300
-
-
-KINDS = """
-import numpy as np
-import pyarrow as pa
-from torch import Tensor
-from jetscale.derive import Derived
-from jetscale.schema import Column, Schema
-
-
-class Half(Derived):
-    of: str
-
-    def numbers(self) -> tuple[str, ...]:
-        return (self.of,)
-
-    def column(self, name: str, schema: Schema) -> Column:
-        return schema[self.of].but(name=name)
-
-    def make(self, table: pa.Table, key_B: Tensor) -> np.ndarray:
-        return table[self.of].to_numpy() / 2
-"""
 
 
 def test_without_the_extra_two_files_are_written_and_it_says_what_to_install(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import halves
 import pytest
 import torch
 
@@ -18,26 +19,7 @@ from jetscale.train.engine import Engine
 from jetscale.train.launch import name_of, prepare, train
 
 SYSTEM = Path(assigner.__file__).read_text()
-KINDS = """
-import numpy as np
-import pyarrow as pa
-from torch import Tensor
-from jetscale.derive import Derived
-from jetscale.schema import Column, Schema
-
-
-class Scaled(Derived):
-    of: str
-
-    def numbers(self) -> tuple[str, ...]:
-        return (self.of,)
-
-    def column(self, name: str, schema: Schema) -> Column:
-        return schema[self.of].but(name=name)
-
-    def make(self, table: pa.Table, key_B: Tensor) -> np.ndarray:
-        return table[self.of].to_numpy() / 2
-"""
+KINDS = Path(halves.__file__).read_text()
 BROKEN = "raise RuntimeError('this is not the file that the run was made with')\n"
 
 
@@ -55,7 +37,7 @@ def _run(system: Path, kinds: Path, **more: object) -> Run:
     values: Values = {
         "system": str(system), "task": {"width": 8, "layers": 2, "readout": "jets"}, "horizon": {"epochs": 2},
         "stream": {"samples": {"toy": {"events": str(system.parent / "toy")}},
-                   "derive": {"half": {"by": f"{kinds}:Scaled", "of": "true_mass"}}},
+                   "derive": {"half": {"by": f"{kinds}:Half", "of": "true_mass"}}},
         "scale": {"engine": "torch", "launch": "here", "events_per_step": 64}, "track": {"wandb": False}, **more,
     }  # fmt: skip
     return resolve([("test", values)], "test").run
@@ -82,9 +64,9 @@ def test_the_workers_have_the_copies_and_the_name_is_the_same(files: tuple[Path,
     name = name_of(run, counted)
     out = train(run, tmp_path / "run")
     worked = (checkpoint.every(out)[0] / "run.yaml").read_text()
-    assert f"system: {out}/mine.py\n" in worked and f"by: {out}/kinds.py:Scaled\n" in worked
+    assert f"system: {out}/mine.py\n" in worked and f"by: {out}/kinds.py:Half\n" in worked
     kept = (out / "run.yaml").read_text()
-    assert "system: mine.py\n" in kept and "by: kinds.py:Scaled\n" in kept
+    assert "system: mine.py\n" in kept and "by: kinds.py:Half\n" in kept
     assert name_of(read(out), counted) == name == checkpoint.read_data(out)["run"]
 
 
@@ -150,4 +132,4 @@ def test_two_files_of_one_name_stay_two(files: tuple[Path, Path], tmp_path: Path
     export(out, tmp_path / "model", with_onnx=False)
     for folder in (out, tmp_path / "model"):
         assert sorted(file.read_text() for file in folder.glob("*.py")) == sorted((SYSTEM, KINDS))
-        assert checkpoint.load(folder)[0].stream.derive["half"].by.endswith(":Scaled")
+        assert checkpoint.load(folder)[0].stream.derive["half"].by.endswith(":Half")
