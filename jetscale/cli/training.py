@@ -1,14 +1,9 @@
-"""The verbs that a user types. Each imports what it needs when it is called, so that help comes at once."""
+"""The commands from a job to a report."""
 
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-import time
-import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,40 +11,24 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from jetscale.bench.commands import bench
-from jetscale.errors import ConfigError, JetscaleError, nearest
+from jetscale.cli.shared import LOG, SAMPLE_LOG, Out, Sets, check_out, job_file, started_ray, tell
+from jetscale.errors import ConfigError, JetscaleError
 from jetscale.terminal import Terminal
 
 if TYPE_CHECKING:
     from jetscale.events import Events
-    from jetscale.shape import Shape
 
-app = typer.Typer(
-    name="jetscale", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    rich_markup_mode="rich", context_settings={"help_option_names": ["--help", "-h"]},
-)  # fmt: skip
-
-app.add_typer(bench)
+training = typer.Typer()
 
 Job = Annotated[str, typer.Argument(metavar="JOB.yaml", help="a job's file, or shipped:NAME for one that ships")]
 Runs = Annotated[
     list[Path],
     typer.Argument(metavar="RUN...", help="folders that jetscale train or jetscale export has written"),
 ]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="folder to write to")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="change one setting of the job; as often as needed"),
-]
-Seed = Annotated[int | None, typer.Option(metavar="S", help="another seed than the file's")]
+STYLES = {"good": "green", "note": "yellow", "broken": "red"}
 
 
-@app.callback()
-def jetscale(debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False) -> None:
-    """Jet networks at any scale: events in, trained networks and the figures of a search out."""
-
-
-@app.command(epilog="Example: jetscale quickstart --out first --seed 2")
+@training.command(epilog="Example: jetscale quickstart --out first --seed 2")
 def quickstart(
     out: Annotated[Path, typer.Option(metavar="DIR", help="folder to write to")] = Path("quickstart"),
     seed: Annotated[int, typer.Option(metavar="S", help="another seed gives another training")] = 1,
@@ -57,36 +36,11 @@ def quickstart(
     """Train the jet assigner on the sample that ships, score it and write a report: a few minutes, offline."""
     from jetscale.quickstart import quickstart
 
-    _check_out(out)
+    check_out(out)
     quickstart(out, seed)
 
 
-@app.command(epilog="Example: jetscale generate shipped:qcd --out qcd --events 2000")
-def generate(
-    sample: Annotated[str, typer.Argument(metavar="SAMPLE.yaml", help="what to make, or shipped:NAME")],
-    out: Out,
-    events: Annotated[int | None, typer.Option(metavar="N", min=1, help="another number than the file's")] = None,
-    seed: Seed = None,
-) -> None:
-    """Make real Monte Carlo with Pythia 8 and fastjet, one Ray task a shard."""
-    from jetscale.data.generate import generate, load
-    from jetscale.events import MANIFEST
-    from jetscale.shape import shape
-
-    job = load(_file(sample), events, seed)
-    _check_out(out, sample=True)
-    # A whole sample is looked at first: it may need no Ray, or be another one.
-    fresh, made = not (out / MANIFEST).is_file(), 0
-    terminal = Terminal(stages=1 + fresh)
-    log, ray = terminal.logs_to(out / SAMPLE_LOG), _ray(terminal, shape("laptop") if fresh else None)
-    with log, ray, terminal.stage(f"making {job.events} events in {out}"):
-        for shard in generate(job, out):
-            made += shard.rows
-            terminal.say(f"  {shard.file}: {made} of {job.events} events")
-    terminal.say(f"the sample is {out}; next: name it in a job, under stream.samples")
-
-
-@app.command(epilog="Example: jetscale systems")
+@training.command(epilog="Example: jetscale systems")
 def systems() -> None:
     """List what can be trained, with where each comes from."""
     from jetscale.task import find, names
@@ -100,7 +54,7 @@ def systems() -> None:
             terminal.say(f"  {line}", "dim")
 
 
-@app.command(epilog="Example: jetscale show shipped:assigner --why --set optimiser.rate=0.01")
+@training.command(epilog="Example: jetscale show shipped:assigner --why --set optimiser.rate=0.01")
 def show(
     job: Job,
     why: Annotated[bool, typer.Option("--why", help="also say which layer set each value")] = False,
@@ -110,7 +64,7 @@ def show(
     from jetscale.config import leaves
     from jetscale.run import load
 
-    resolved = load(_file(job), sets or ())
+    resolved = load(job_file(job), sets or ())
     if not why:
         typer.echo(resolved.run.to_yaml(), nl=False)
         return
@@ -122,18 +76,18 @@ def show(
         console.print(line.append(layer, "dim" if layer == "default" else "bold"), soft_wrap=True)
 
 
-@app.command(epilog="Example: jetscale train shipped:assigner --out run --set horizon.epochs=5")
+@training.command(epilog="Example: jetscale train shipped:assigner --out run --set horizon.epochs=5")
 def train(job: Job, out: Out, sets: Sets = None) -> None:
     """Train one task on one stream. The same command again goes on with what was interrupted; what is done is left."""
     from jetscale.run import load
 
-    run = load(_file(job), sets or ()).run
+    run = load(job_file(job), sets or ()).run
     from jetscale.data.plan import Plan
     from jetscale.shape import shape
     from jetscale.train import launch
     from jetscale.train.checkpoint import is_complete, newest
 
-    _check_out(out)
+    check_out(out)
     given, found = shape(run.scale.shape), newest(out)
     terminal, trained = Terminal(stages=2 + (run.scale.launch == "ray")), is_complete(out)
     if trained:
@@ -144,7 +98,7 @@ def train(job: Job, out: Out, sets: Sets = None) -> None:
             Plan(run, counted.chunks)
             launch.finished(run, launch.name_of(run, counted), out)
         going_on = f", going on from step {found[1].step}" if found else ""
-        log, ray = terminal.logs_to(out / LOG), _ray(terminal, given if run.scale.launch == "ray" else None)
+        log, ray = terminal.logs_to(out / LOG), started_ray(terminal, given if run.scale.launch == "ray" else None)
         with log, ray, terminal.stage(f"training {run.system}{going_on}", follow=out / "log.jsonl"):
             launch.train(run, out, counted)
     if run.best and (ended := newest(out)) and ended[1].watch.figure is not None:
@@ -155,7 +109,7 @@ def train(job: Job, out: Out, sets: Sets = None) -> None:
     terminal.say(f"{said} {out}; next: jetscale report {out} --events SAMPLE... --out REPORT")
 
 
-@app.command(epilog="Example: jetscale score run --events sample --out scored")
+@training.command(epilog="Example: jetscale score run --events sample --out scored")
 def score(
     runs: Runs,
     events: Annotated[Path, typer.Option("--events", metavar="DIR", help="the sample to score, or shipped:NAME")],
@@ -177,7 +131,7 @@ def score(
     from jetscale.evaluate.score import scoring
     from jetscale.events import Events
 
-    _check_out(out, sample=True)
+    check_out(out, sample=True)
     sample, numbers = Events.open(events), _numbers(constants or ())
     _trained(runs)
     teams = _teams(runs)
@@ -190,12 +144,12 @@ def score(
     for place, own in work.items():
         title = f"scoring {sample.name} with {', '.join(map(str, own))}"
         with terminal.logs_to(place / SAMPLE_LOG), terminal.stage(title):
-            _tell(terminal, scoring(own, sample, place, constants=numbers), len(sample))
+            tell(terminal, scoring(own, sample, place, constants=numbers), len(sample))
         scored = Events.open(place)
         terminal.say(f"scored: {write_root(scored, roots[place]) if place in roots else place}")
 
 
-@app.command(epilog="Example: jetscale export run --out model")
+@training.command(epilog="Example: jetscale export run --out model")
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a folder that jetscale train has written")],
     out: Out,
@@ -210,7 +164,7 @@ def export(
     from jetscale.evaluate import onnx
     from jetscale.evaluate.export import export
 
-    _check_out(out)
+    check_out(out)
     _trained([run])
     absent = onnx.missing() if with_onnx else []
     terminal = Terminal(stages=1)
@@ -223,7 +177,7 @@ def export(
     terminal.say(f"exported: {out}; next: jetscale score {out} --events SAMPLE --out SCORED")
 
 
-@app.command(epilog="Example: jetscale report run --events gluino qcd --out report")
+@training.command(epilog="Example: jetscale report run --events gluino qcd --out report")
 def report(
     context: typer.Context,
     runs: Runs,
@@ -238,7 +192,7 @@ def report(
     from jetscale.evaluate.score import scored_by
     from jetscale.events import Events
 
-    _check_out(out)
+    check_out(out)
     samples = [Events.open(one) for one in events]
     _trained(runs)
     teams = _teams(runs)
@@ -258,7 +212,7 @@ def report(
     terminal.say(f"the report is {page}")
 
 
-@app.command(epilog="Example: jetscale doctor")
+@training.command(epilog="Example: jetscale doctor")
 def doctor(quick: Annotated[bool, typer.Option("--quick", help="do not start Ray")] = False) -> None:
     """Say what this machine can do, and what to do about what is missing."""
     from jetscale.doctor import examine
@@ -271,61 +225,6 @@ def doctor(quick: Annotated[bool, typer.Option("--quick", help="do not start Ray
             terminal.say(f"{'':<22}what to do: {finding.cure}")
     if any(finding.verdict == "broken" for finding in findings):
         raise JetscaleError("the quickstart cannot run here", where="doctor", cure="see the lines marked broken")
-
-
-def _file(where: str) -> Path:
-    """A path, or `shipped:NAME` for a job, or the recipe of a sample, that ships."""
-    from jetscale.events import SHIPPED
-    from jetscale.shape import built_in
-
-    rooms = (built_in("jobs"), Path(__file__).parent / "data" / "sample")
-    ships = {
-        f"{SHIPPED}{file.relative_to(room).with_suffix('')}": file
-        for room in rooms
-        for file in sorted(room.rglob("*.yaml"))
-    }
-    path = ships.get(where, Path(where))
-    if not path.is_file():
-        near = [str(file) for file in path.parent.glob("[!.]*.yaml")]
-        raise ConfigError("no such file", where=where, cure=nearest(where, [*near, *ships]))
-    return path
-
-
-STYLES = {"good": "green", "note": "yellow", "broken": "red"}
-LOG = "output.log"
-SAMPLE_LOG = f"_{LOG}"  # whoever reads a sample's directory as Parquet passes over names that begin so
-
-
-def _check_out(out: Path, *, sample: bool = False) -> None:
-    """A folder to write to must not be a file, nor lie below one, nor be a sample unless a sample is to be written."""
-    from jetscale.events import MANIFEST
-
-    for place in (out, *out.parents):
-        if place.exists() and not place.is_dir():
-            raise ConfigError("is a file", where=f"--out {place}", cure="give the name of a folder, new or old")
-    if not sample and (out / MANIFEST).is_file():
-        raise ConfigError("is a sample", where=f"--out {out}", cure="choose another folder")
-
-
-@contextmanager
-def _ray(terminal: Terminal, given: Shape | None) -> Iterator[None]:
-    """Ray's start is a stage of its own, so that it is never silence; nothing where none is asked for."""
-    from jetscale.data.cluster import cluster
-
-    with ExitStack() as stack:
-        if given:
-            with terminal.stage("starting Ray", about_s=10):
-                stack.enter_context(cluster(given))
-        yield
-
-
-def _tell(terminal: Terminal, counts: Iterable[int], total: int) -> None:
-    """Say now and then how many events are done."""
-    next_s = time.monotonic() + terminal.every_s
-    for done in counts:
-        if time.monotonic() >= next_s:
-            terminal.say(f"  {done} of {total} events")
-            next_s = time.monotonic() + terminal.every_s
 
 
 def _numbers(assignments: Sequence[str]) -> dict[str, float]:
@@ -403,47 +302,3 @@ def _scored(team: Sequence[Path], digest: str, sample: Events, place: Path) -> E
     from jetscale.evaluate.score import score
 
     return sample if _is_own(digest, sample) else score(team, sample, place)
-
-
-def spread(words: Sequence[str]) -> list[str]:
-    """`report RUN --events A B` as `--events A --events B`, which is what the parser knows."""
-    if not words or words[0] != "report":
-        return list(words)
-    found: list[str] = []
-    for word in words:
-        follows = len(found) > 1 and found[-2] == "--events" and not word.startswith("-")
-        found += ["--events", word] if follows else [word]
-    return found
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. 0: done, 1: something failed and was named, 2: wrong usage."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    words = spread([word for word in given if word != "--debug"])
-    try:
-        app(words, prog_name="jetscale", obj=shlex.join(["jetscale", *given]))
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except Exception as problem:
-        if "--debug" in given:
-            traceback.print_exception(problem)
-        else:
-            _name(problem)
-        return problem.exit_code if isinstance(problem, JetscaleError) else 1
-    return 0
-
-
-def _name(problem: Exception) -> None:
-    ours = isinstance(problem, JetscaleError)
-    console = Console(stderr=True, highlight=False)
-    text = str(problem) if ours else f"{type(problem).__name__}: {problem}"
-    notes = [] if isinstance(problem, ConfigError) else getattr(problem, "__notes__", [])
-    console.print(Text.assemble(("jetscale: ", "bold red"), text), soft_wrap=True)
-    for note in notes:
-        console.print(Text(f"  {note}"), soft_wrap=True)
-    if not ours:
-        console.print(Text("  what to do: run the command again with --debug to see where it happened"), soft_wrap=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
