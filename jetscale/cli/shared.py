@@ -32,7 +32,7 @@ def job_file(where: str) -> Path:
     from jetscale.events import SHIPPED
     from jetscale.shape import built_in
 
-    rooms = (built_in("jobs"), Path(__file__).parent / "data" / "sample")
+    rooms = (built_in("jobs"), Path(__file__).parents[1] / "data" / "sample")
     ships = {
         f"{SHIPPED}{file.relative_to(room).with_suffix('')}": file
         for room in rooms

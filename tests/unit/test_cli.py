@@ -13,6 +13,7 @@ import yaml
 from pyarrow.dataset import dataset
 
 from jetscale import cli
+from jetscale.cli.shared import SAMPLE_LOG
 from jetscale.errors import DataError
 from jetscale.events import Events
 from jetscale.systems.assigner import Assigner
@@ -311,7 +312,7 @@ def test_a_sample_and_a_file_are_not_written_into(run, room, words):
 def test_a_scored_sample_is_plain_parquet_beside_its_log(run, room, tmp_path):
     place = tmp_path / "scored"
     assert run("score", f"{room}/one", "--events", f"{room}/fresh", "--out", str(place))[0] == 0
-    (place / cli.SAMPLE_LOG).write_text("a banner\n")
+    (place / SAMPLE_LOG).write_text("a banner\n")
     assert dataset(place).to_table().num_rows == 300
 
 
