@@ -103,16 +103,7 @@ class Events:
             DataError: no such directory, no manifest, or a shard that the manifest names is missing.
         """
         path = locate(where)
-        manifest_file = path / MANIFEST
-        if not manifest_file.is_file():
-            _refuse_url(path)
-            raise DataError("is not a sample: it has no _manifest.json", where=str(path),
-                            cure="make one with jetscale generate or Events.write, or correct the path")  # fmt: skip
-        try:
-            values = json.loads(manifest_file.read_text())
-        except json.JSONDecodeError as problem:
-            raise DataError(f"is not JSON: {problem}", where=str(manifest_file), cure="make the sample anew") from None
-        manifest = build(Manifest, values, str(manifest_file))
+        manifest = read_manifest(path)
         for shard in manifest.shards:
             if not (path / shard.file).is_file():
                 raise DataError("the manifest names this shard, but it is missing", where=str(path / shard.file),
@@ -393,6 +384,24 @@ def describe_shard(file: Path) -> Shard:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a sample's directory; of the shards nothing is looked at.
+
+    Raises:
+        DataError: no such directory, or no manifest.
+    """
+    file = directory / MANIFEST
+    if not file.is_file():
+        _refuse_url(directory)
+        raise DataError("is not a sample: it has no _manifest.json", where=str(directory),
+                        cure="make one with jetscale generate or Events.write, or correct the path")  # fmt: skip
+    try:
+        values = json.loads(file.read_text())
+    except json.JSONDecodeError as problem:
+        raise DataError(f"is not JSON: {problem}", where=str(file), cure="make the sample anew") from None
+    return build(Manifest, values, str(file))
 
 
 def write_manifest(manifest: Manifest, directory: Path) -> None:

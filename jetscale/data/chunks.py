@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,23 +183,31 @@ def check_shard(file: Path, shard: Shard, schema: Schema) -> None:
     Raises:
         DataError: a file that cannot be read, or with other row groups, columns or types than the manifest says.
     """
+    for fault in faults(file, shard, schema):
+        raise fault
+
+
+def faults(file: Path, shard: Shard, schema: Schema) -> Iterator[DataError]:
+    """All that the footer of a file tells against it: each as the error that it is where one is enough."""
+    where = str(file)
     try:
         metadata = pq.read_metadata(file)
     except (OSError, pa.ArrowException) as problem:
-        raise DataError(f"cannot be read: {problem}", where=str(file), cure="make the shard anew") from None
+        yield DataError(f"cannot be read: {problem}", where=where, cure="make the shard anew")
+        return
     groups = tuple(metadata.row_group(n).num_rows for n in range(metadata.num_row_groups))
     if groups != shard.row_groups:
-        raise DataError(f"has {sum(groups)} rows in {len(groups)} row groups, the manifest says {shard.rows} in "
-                        f"{len(shard.row_groups)}", where=str(file), cure=CHANGED)  # fmt: skip
+        yield DataError(f"has {sum(groups)} rows in {len(groups)} row groups, the manifest says {shard.rows} in "
+                        f"{len(shard.row_groups)}", where=where, cure=CHANGED)  # fmt: skip
     arrow = metadata.schema.to_arrow_schema()
     for column in schema.each():
         if column.name not in arrow.names:
-            raise DataError(f"column {column.name!r} is missing, the manifest has it", where=str(file), cure=CHANGED)
-        if (have := arrow.field(column.name).type) != column.arrow:
-            raise DataError(f"column {column.name!r} holds {_said(have)}, the manifest says {_said(column.arrow)}",
-                            where=str(file), cure=CHANGED)  # fmt: skip
-        if nulls := _nulls(metadata, column.name):
-            raise DataError(f"column {column.name!r} has {nulls} nulls", where=str(file), cure=FILL)
+            yield DataError(f"column {column.name!r} is missing, the manifest has it", where=where, cure=CHANGED)
+        elif (have := arrow.field(column.name).type) != column.arrow:
+            yield DataError(f"column {column.name!r} holds {_said(have)}, the manifest says {_said(column.arrow)}",
+                            where=where, cure=CHANGED)  # fmt: skip
+        elif nulls := _nulls(metadata, column.name):
+            yield DataError(f"column {column.name!r} has {nulls} nulls", where=where, cure=FILL)
 
 
 def _said(kind: pa.DataType) -> str:
