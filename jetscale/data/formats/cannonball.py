@@ -1,0 +1,254 @@
+"""cannonball's files: five partons of a pair of stops and one emission, arXiv:2201.02205, in .npz or pandas' HDF5.
+
+`.npz` holds `jets` (N, 5, 4) as (E, px, py, pz), and, but for background, `labels` (N, 8): which of the five jets come
+of a stop, and which of the last three of these four come of the same one as the first. The table `df` has the same
+momenta of any number of jets (`jet_e`, `jet_px`, `jet_py`, `jet_pz`), and of each the place of its `mother` in the
+generator's record. Jets are partons, so both conventions of labels agree; in background it is not known which hard
+parton they come of. A momentum of nothing but zeros stands where there is no jet.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+import awkward as ak
+import numpy as np
+
+from jetscale.data.formats.hdf5 import named, opened
+from jetscale.data.formats.npz import Npz
+from jetscale.data.formats.padded import FACTOR, content_key, first, lists, polar, records, whole_numbers
+from jetscale.data.formats.reader import Look, Reader
+from jetscale.data.ingest.job import Map
+from jetscale.errors import ConfigError, DataError, nearest
+from jetscale.schema import JET_EVENTS, Schema
+
+if TYPE_CHECKING:
+    import h5py
+
+ROWS = 50_000  # events of a chunk
+JETS, OF_STOPS, PER_STOP = 5, 4, 2
+INCOMING = 2  # so many places of the record, the first ones, are the protons' partons
+HT_UNIT = 1.001  # GeV
+MOMENTA = ("jet_e", "jet_px", "jet_py", "jet_pz")
+MOTHER = "mother"
+TABLE = f"df.to_hdf(FILE, key='df', format='table'), with {', '.join(MOMENTA)} and {MOTHER} of every jet as columns"
+COLUMNS = JET_EVENTS.only(("true_mass", "decay_mode", "jet_pt", "jet_eta", "jet_phi", "jet_mass",
+                           "jet_parent_ancestry", "jet_parent_quark"))  # fmt: skip
+
+
+class Partons(NamedTuple):
+    """Momenta (B, J, 4) as (E, px, py, pz), parents (B, J), quarks per parent (B,)."""
+
+    p4_BJ4: np.ndarray
+    parent_BJ: np.ndarray
+    quarks_B: np.ndarray
+
+
+class CannonballReader(Reader):
+    """A file of either kind; what it holds is always the same, so the map names no columns."""
+
+    source: Source
+
+    def __enter__(self) -> Self:
+        asked = Map(format="cannonball", energy=self.how.energy).values()
+        for key, value in self.how.values().items():
+            if value != asked[key]:
+                raise ConfigError(f"map.{key} is {value!r}, and this format has nothing of the kind",
+                                  where="format: cannonball", cure=f"leave out {key}")  # fmt: skip
+        self.source = _source(self.file)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.source.close()
+
+    def look(self) -> Look:
+        """What the file holds; momenta in units of HT are refused, as no energy can be had of them."""
+        entries = self.source.entries
+        if not entries:
+            raise DataError("holds no events", where=self.file, cure="convert the other files without it")
+        for part in self.source.parts(0, min(entries, 1000)):
+            ht_B = np.hypot(part.p4_BJ4[..., 1], part.p4_BJ4[..., 2]).sum(1)
+            if self.how.energy == "GeV" and (ht_B < HT_UNIT).all():
+                raise DataError("the jets' pt sum to 1 in every event: they are in units of HT", where=self.file,
+                                cure="use the file that was written without normToHt; or, to give every event an HT "
+                                "of 1 TeV, --set map.energy=TeV")  # fmt: skip
+        return Look(entries=entries, key=content_key(self.file), columns=COLUMNS)
+
+    def read(self, start: int, stop: int, columns: Schema) -> Iterator[ak.Array]:
+        """The partons as jets, in the file's order."""
+        for part in self.source.parts(start, stop):
+            yield records(self._arrays(part), columns, {"weight": np.ones(len(part.quarks_B))})
+
+    def _arrays(self, part: Partons) -> dict[str, ak.Array]:
+        real_BJ = (part.p4_BJ4 != 0.0).any(-1)
+        p4_BJ4 = part.p4_BJ4 * FACTOR[self.how.energy]
+        energy, *space = (p4_BJ4[..., axis] for axis in range(4))
+        jets = polar(dict(zip(("px", "py", "pz", "energy"), (*space, energy), strict=True)))
+        parent = lists(part.parent_BJ, real_BJ)
+        return {
+            **{f"jet_{name}": lists(values_BJ, real_BJ) for name, values_BJ in jets.items()},
+            "jet_parent_ancestry": parent,
+            "jet_parent_quark": parent,
+            "decay_mode": ak.Array(part.quarks_B),
+            "true_mass": ak.Array(np.where(part.quarks_B == 0, 0.0, -1.0)),
+        }
+
+
+class Source(ABC):
+    """One of the two kinds of files, open."""
+
+    entries: int
+
+    @abstractmethod
+    def parts(self, start: int, stop: int) -> Iterator[Partons]:
+        """The events of [start, stop), in chunks."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class Archive(Source):
+    """`jets` and perhaps `labels` in an .npz."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.npz = file, Npz(file)
+        other = sorted({*self.npz.names} - {"jets", "labels"})
+        if other:
+            raise DataError(f"has an array {other[0]!r}, which is none of this format", where=file,
+                            cure=nearest(other[0], ("jets", "labels")))  # fmt: skip
+        self.entries = self._rows("jets", (JETS, 4))
+        self.labelled = "labels" in self.npz.names
+        if self.labelled and (rows := self._rows("labels", (JETS + OF_STOPS - 1,))) != self.entries:
+            raise DataError(f"has {self.entries} jets and {rows} labels", where=file, cure="write the file anew")
+
+    def _rows(self, name: str, inside: tuple[int, ...]) -> int:
+        rows, *rest = self.npz.shaped(name).shape or (0,)
+        if tuple(rest) != inside:
+            shape = ", ".join(map(str, (rows, *rest)))
+            raise DataError(f"{name!r} is ({shape}), and must be (N, {', '.join(map(str, inside))})", where=self.file,
+                            cure="write jets as (E, px, py, pz) of five partons, and their eight labels")  # fmt: skip
+        return rows
+
+    def parts(self, start: int, stop: int) -> Iterator[Partons]:
+        """Momenta with the parents that the labels tell, -1 in a file without labels."""
+        labels = self.npz.rows("labels", start, stop, ROWS) if self.labelled else None
+        for p4_BJ4 in self.npz.rows("jets", start, stop, ROWS):
+            rows = len(p4_BJ4)
+            if labels is None:
+                yield Partons(p4_BJ4, np.full((rows, JETS), -1), np.zeros(rows, dtype=np.int64))
+            else:
+                parent_BJ = self._parents(whole_numbers(next(labels), "labels", self.file), start)
+                yield Partons(p4_BJ4, parent_BJ, np.full(rows, PER_STOP))
+            start += rows
+
+    def _parents(self, label_BL: np.ndarray, start: int) -> np.ndarray:
+        """0 for the emission, 1 for the first jet of a stop and its partner, 2 for the others; (B, 5)."""
+        stop_BJ, same_BJ = label_BL[:, :JETS] == 1, label_BL[:, JETS:] == 1
+        odd_B = ((label_BL != 0) & (label_BL != 1)).any(1)
+        odd_B |= (stop_BJ.sum(1) != OF_STOPS) | (same_BJ.sum(1) != PER_STOP - 1)
+        if odd_B.any():
+            entry = first(odd_B, start)
+            raise DataError(f"event {entry}: the labels {label_BL[entry - start].tolist()} are not those of two jets "
+                            "of each stop and one of none", where=self.file, cure="write the labels anew")  # fmt: skip
+        with_first_BJ = np.concatenate([np.ones((len(same_BJ), 1), dtype=bool), same_BJ], axis=1)
+        parent_BJ = np.zeros(stop_BJ.shape, dtype=np.int64)
+        parent_BJ[stop_BJ] = np.where(with_first_BJ, 1, 2).ravel()
+        return parent_BJ
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.npz.close()
+
+
+class Frame(Source):
+    """The table `df` that pandas wrote, read without pandas: its own way would run code that a file may hold."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.hdf5 = file, opened(file)
+        with named(file):
+            table = self.hdf5.get("df/table")
+            if table is None:
+                raise DataError("df is in pandas' fixed format" if "df" in self.hdf5 else "has no table df",
+                                where=file, cure=TABLE)  # fmt: skip
+            self.table: h5py.Dataset = table
+            self.entries = table.shape[0]
+            self.places = self._places()
+
+    def _places(self) -> dict[str, dict[int, tuple[str, int]]]:
+        """Of every name and jet: the block of the table and the column in it."""
+        places: dict[str, dict[int, tuple[str, int]]] = {}
+        for block in (name for name in self.table.dtype.names or () if name.startswith("values_block_")):
+            for column, place in enumerate(_plain(self.table.attrs.get(f"{block}_kind"), self.file)):
+                name, jet = place if isinstance(place, tuple) and len(place) == 2 else (str(place), 0)
+                places.setdefault(name, {})[jet] = (block, column)
+        for name in (*MOMENTA, MOTHER):
+            if name not in places:
+                raise DataError(f"df has no columns {name!r}", where=self.file, cure=nearest(name, places))
+            if places[name].keys() != places[MOMENTA[0]].keys():
+                raise DataError(f"df has {name!r} of other jets than {MOMENTA[0]!r}", where=self.file,
+                                cure="write the file anew")  # fmt: skip
+        return places
+
+    def parts(self, start: int, stop: int) -> Iterator[Partons]:
+        """Momenta with the parents that their mothers tell."""
+        for low in range(start, stop, ROWS):
+            with named(self.file):
+                rows = self.table[low : min(low + ROWS, stop)]
+            p4_BJ4 = np.stack([self._by_jet(rows, name) for name in MOMENTA], axis=-1).astype(np.float64)
+            mother_BJ = whole_numbers(self._by_jet(rows, MOTHER), MOTHER, self.file)
+            yield Partons(p4_BJ4, *self._parents(mother_BJ, (p4_BJ4 != 0.0).any(-1), low))
+
+    def _by_jet(self, rows: np.ndarray, name: str) -> np.ndarray:
+        return np.stack([rows[block][:, column] for _, (block, column) in sorted(self.places[name].items())], axis=1)
+
+    def _parents(self, mother_BJ: np.ndarray, real_BJ: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Parents (B, J) and quarks of each (B,): 1 is the parent of the first jet that has one."""
+        heavy_BJ = real_BJ & (mother_BJ >= INCOMING)
+        place_B1 = heavy_BJ.argmax(1)[:, None]
+        first_BJ = heavy_BJ & (mother_BJ == np.take_along_axis(mother_BJ, place_B1, 1))
+        other_BJ = heavy_BJ & ~first_BJ
+        other_B1 = np.take_along_axis(mother_BJ, other_BJ.argmax(1)[:, None], 1)
+        odd_B = (other_BJ & (mother_BJ != other_B1)).any(1) | (first_BJ.sum(1) != other_BJ.sum(1))
+        if odd_B.any():
+            entry = first(odd_B, start)
+            mothers = mother_BJ[entry - start][real_BJ[entry - start]].tolist()
+            raise DataError(f"event {entry}: the mothers {mothers} are not two with as many jets each", where=self.file,
+                            cure="keep pairs that decay alike; mothers 0 and 1 are the incoming partons")  # fmt: skip
+        quarks_B = first_BJ.sum(1)
+        return np.where(quarks_B[:, None] > 0, first_BJ + 2 * other_BJ, -1), quarks_B
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.hdf5.close()
+
+
+class _Plain(pickle.Unpickler):
+    """pandas pickles the names of its columns; these need no classes, and whatever does is refused."""
+
+    def find_class(self, module: str, name: str) -> object:
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _plain(content: bytes | None, file: str) -> list[object]:
+    try:
+        return list(_Plain(io.BytesIO(bytes(content or b""))).load())
+    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, TypeError) as problem:
+        raise DataError(f"the names of df's columns cannot be read: {problem}", where=file, cure=TABLE) from None
+
+
+def _source(file: str) -> Source:
+    if not Path(file).is_file():
+        raise DataError("no such file", where=file, cure="check the path")
+    with Path(file).open("rb") as stream:
+        begin = stream.read(4)
+    if begin == b"PK\x03\x04":
+        return Archive(file)
+    if begin == b"\x89HDF":
+        return Frame(file)
+    raise DataError("is neither .npz nor HDF5", where=file, cure="give the files that cannonball reads")
