@@ -22,6 +22,7 @@ from jetscale.data.feed import Feed, ahead, weightings
 from jetscale.data.plan import Plan
 from jetscale.data.source import Bytes, PyarrowBytes, RayBytes
 from jetscale.events import Events
+from jetscale.run import Run
 from jetscale.schema import Schema
 from jetscale.shape import shape
 
@@ -109,13 +110,19 @@ def pad_bare(columns: dict[str, pa.Array], schema: Schema, start: int, stop: int
 
 def ours(path: Path, batch: int, source: str) -> Iterator[dict[str, Any]]:
     """Passes over the same sample through the feed, as the training loop asks for it; the first thing is its start."""
+    run = run_on(Events.open(path), {"events_per_step": batch, "events_per_micro_batch": batch})
+    yield from fed(run, run.task.columns, source)
+
+
+def fed(run: Run, columns: Schema, source: str) -> Iterator[dict[str, Any]]:
+    """Passes of a run's feed over its one sample, with batches of some columns; the first thing is its start."""
     with ExitStack() as stack:
         if source == "ray":
             stack.enter_context(cluster(shape("laptop")))
-        events = Events.open(path)
-        run = run_on(events, {"events_per_step": batch, "events_per_micro_batch": batch})
-        reader = readers(run.stream, {"particles": events}, needed(run.task.columns), "train", run.seed)
-        chunks = {"particles": count(events, run.stream, reader["particles"].rows)}
+        ((name, sample),) = run.stream.samples.items()
+        events = Events.open(sample.events)
+        reader = readers(run.stream, {name: events}, needed(columns), "train", run.seed)
+        chunks = {name: count(events, run.stream, reader[name].rows)}
         plan = Plan(run, chunks)
         from_: Bytes = PyarrowBytes(reader, chunks)
         if source == "ray":
@@ -124,7 +131,7 @@ def ours(path: Path, batch: int, source: str) -> Iterator[dict[str, Any]]:
         yield {}
         while True:
             began, rows, first_s = time.monotonic(), 0, 0.0
-            for step in ahead(Feed(plan, from_, run.task.columns, weightings(run.stream, {"particles": 1.0})).steps()):
+            for step in ahead(Feed(plan, from_, columns, weightings(run.stream, {name: 1.0})).steps()):
                 first_s = first_s or time.monotonic() - began
                 rows += step.rows
             yield {"rows": rows, "first_s": first_s}

@@ -161,10 +161,15 @@ def one_thread() -> None:
 
 
 def resident() -> dict[str, int]:
-    """Memory of this process in bytes: `now`, the `peak` since `forget_peak`, and `shared` with other processes now."""
+    """Memory of this process in bytes.
+
+    `now`, the `peak` since `forget_peak`, what is `shared` with other processes now, and what is its `own`: neither
+    shared nor pages of files, which go when others need the room.
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     kb = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines) if "kB" in rest}
-    return {"now": kb["VmRSS"] << 10, "peak": kb["VmHWM"] << 10, "shared": kb["RssShmem"] << 10}
+    return {"now": kb["VmRSS"] << 10, "peak": kb["VmHWM"] << 10, "shared": kb["RssShmem"] << 10,
+            "own": kb["RssAnon"] << 10}  # fmt: skip
 
 
 def forget_peak() -> None:

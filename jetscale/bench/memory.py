@@ -67,22 +67,22 @@ def trained(values: Values, out: Path) -> Iterator[dict[str, int]]:
     with ExitStack() as stack:
         if run.scale.source == "ray":
             stack.enter_context(cluster(shape(run.scale.shape)))
-        private = stack.enter_context(_Private())
+        private = stack.enter_context(Private())
         launch.train(run, out)
         peak = resident()["peak"]
-    found = {"imports": imports["now"], "peak": peak, "private": private.most - imports["now"] + imports["shared"]}
+    found = {"imports": imports["now"], "peak": peak, "private": private.most - imports["own"]}
     (out / "memory.json").write_text(json.dumps(found))
     yield found
 
 
-class _Private:
-    """The most that this process held without what it shares with others, looked at again and again."""
+class Private:
+    """The most that this process held of its own, looked at again and again."""
 
-    def __init__(self) -> None:
-        self.most, self.over = 0, threading.Event()
+    def __init__(self, look_s: float = LOOK_S) -> None:
+        self.look_s, self.most, self.over = look_s, 0, threading.Event()
         self.thread = threading.Thread(target=self._look, daemon=True)
 
-    def __enter__(self) -> _Private:
+    def __enter__(self) -> Private:
         self.thread.start()
         return self
 
@@ -91,6 +91,5 @@ class _Private:
         self.thread.join()
 
     def _look(self) -> None:
-        while not self.over.wait(LOOK_S):
-            now = resident()
-            self.most = max(self.most, now["now"] - now["shared"])
+        while not self.over.wait(self.look_s):
+            self.most = max(self.most, resident()["own"])
