@@ -21,6 +21,7 @@ Kind = Literal["TTree", "RNTuple"]
 Columns = dict[str, Any]
 TREE = "Events"
 BLOCK = 5000
+RUN = 316_000
 BYTES_PER_EVENT = 2000
 KEPT_BITS = np.uint32(0xFFFFF800)  # 12 of the 23 bits behind the point
 
@@ -74,25 +75,33 @@ def nanoaod(folder: Path, size: int, kind: Kind, seed: int = 1, say: Callable[[s
 
 
 def _write(path: Path, size: int, kind: Kind, seed: int) -> None:
-    """Block by block, each one basket of every branch, or one cluster; the last one is cut to size."""
+    """Block by block, each one basket of every branch, or one cluster; the last one is cut to size.
+
+    A second tree says what the generator's weights sum to.
+    """
     name = uuid.uuid5(uuid.NAMESPACE_URL, f"{kind} {size} {seed}")
     written = events = 0
+    total = 0.0
     with uproot.recreate(path, compression=uproot.ZSTD(5), uuid_function=lambda: name) as file:
         make = file.mktree if kind == "TTree" else file.mkrntuple
-        tree = make(TREE, _types(kind))
+        tree = make(TREE, _types(_laid_out(events_of(1, (seed, 0)), kind), kind))
         while written < size:
             left = (size - written) * events / written if events else size / BYTES_PER_EVENT
             block = max(1, min(BLOCK, int(left) + 1))
-            tree.extend(_laid_out(events_of(block, (seed, events)), kind))
-            events += block
+            columns = events_of(block, (seed, events))
+            tree.extend(_laid_out(columns, kind))
+            events, total = events + block, total + float(columns["genWeight"].sum(dtype=np.float64))
             written = path.stat().st_size
+        runs: Columns = {"run": np.array([RUN], dtype=np.uint32), "genEventCount": np.array([events]),
+                         "genEventSumw": np.array([total])}  # fmt: skip
+        make("Runs", _types(runs, kind)).extend(runs)
 
 
 def events_of(n: int, seed: tuple[int, ...]) -> Columns:
     """So many events: one array per number, one array of records per collection."""
     dice = np.random.default_rng(seed)
     columns: Columns = {
-        "run": np.full(n, 316_000, dtype=np.uint32),
+        "run": np.full(n, RUN, dtype=np.uint32),
         "luminosityBlock": (seed[-1] // 1000 + np.arange(n) // 1000 + 1).astype(np.uint32),
         "event": (seed[-1] + np.arange(n)).astype(np.uint64),
     }
@@ -132,8 +141,7 @@ def _laid_out(columns: Columns, kind: Kind) -> Columns:
     return flat
 
 
-def _types(kind: Kind) -> Any:
-    columns = _laid_out(events_of(1, (0, 0)), kind)
+def _types(columns: Columns, kind: Kind) -> Any:
     if kind == "TTree":
-        return {name: values.type.content if name in COLLECTIONS else values.dtype for name, values in columns.items()}
+        return {name: one.type.content if isinstance(one, ak.Array) else one.dtype for name, one in columns.items()}
     return ak.Array(columns).layout.form
