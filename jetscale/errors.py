@@ -39,6 +39,10 @@ class GenerateError(JetscaleError):
     """Monte Carlo that cannot be made, or that came out empty."""
 
 
+class IngestError(JetscaleError):
+    """Files that could not be converted; the others were."""
+
+
 class TrainError(JetscaleError):
     """A training that cannot start or cannot go on."""
 

@@ -357,6 +357,10 @@ class Pieces:
         self.ids.append(table["event_id"].to_numpy())
         self.writer.write_table(table.replace_schema_metadata(self.writer.schema.metadata), row_group_size=ROW_GROUP)
 
+    def note(self, key: str, text: str) -> None:
+        """Put a note into the file's own metadata; it must come before the end."""
+        self.writer.add_key_value_metadata({key: text})
+
     def check_ids(self) -> None:
         """Refuse an event id that stands in two of the tables.
 

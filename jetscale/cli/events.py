@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jetscale.cli.shared import SAMPLE_LOG, Out, Seed, check_out, job_file, started_ray
+from jetscale.cli.shared import SAMPLE_LOG, Out, Seed, Sets, check_out, job_file, started_ray
+from jetscale.errors import IngestError
 from jetscale.terminal import Terminal
+
+if TYPE_CHECKING:
+    from jetscale.data.ingest.ingest import Progress
+    from jetscale.events import Manifest
 
 events = typer.Typer()
 
@@ -35,3 +42,73 @@ def generate(
             made += shard.rows
             terminal.say(f"  {shard.file}: {made} of {job.events} events")
     terminal.say(f"the sample is {out}; next: name it in a job, under stream.samples")
+
+
+@events.command(epilog="Example: jetscale ingest 'ttbar/*.root' --map nanoaod --out ttbar --set cross_section_pb=831.8")
+def ingest(
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="files, patterns, folders, URLs, @LIST.txt; or one JOB.yaml"),
+    ],
+    out: Out,
+    map: Annotated[
+        str | None, typer.Option("--map", metavar="MAP", help="nanoaod, delphes, flat, spanet, cannonball or FILE.yaml")
+    ] = None,
+    tree: Annotated[str | None, typer.Option(metavar="NAME", help="the tree to read, other than the map's")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="of the sample; without it, the folder's")] = None,
+    sets: Sets = None,
+) -> None:
+    """Convert ROOT files (and HDF5, npz) into a sample, once: every entry is kept, or counted with the reason why not.
+
+    The same command again makes what is missing, of files that are new or have changed. Files that cannot be read are
+    named; the others are converted all the same.
+    """
+    from jetscale.data.ingest.ingest import ingest, is_small
+    from jetscale.data.ingest.job import load
+    from jetscale.events import MANIFEST, Events
+    from jetscale.shape import shape
+
+    yaml = job_file(files[0]) if len(files) == 1 and files[0].endswith((".yaml", ".yml")) else None
+    given = {"map": map, "files": None if yaml else files, "name": name or (None if yaml else out.resolve().name)}
+    job = load(yaml, sets or (), tree, **given)
+    check_out(out, sample=True)
+    here = is_small(job)
+    terminal, failure = Terminal(stages=2 - here), None
+    log, ray = terminal.logs_to(out / SAMPLE_LOG), started_ray(terminal, None if here else shape("laptop"))
+    with log, ray, terminal.stage(f"converting {job.name} into {out}"):
+        try:
+            tell_progress(terminal, ingest(job, out, here=here))
+        except IngestError as problem:
+            failure = problem
+    if (out / MANIFEST).is_file():
+        for line in told(Events.open(out).manifest):
+            terminal.say(line)
+    if failure:
+        raise failure
+    terminal.say(f"the sample is {out}; next: jetscale inspect {out}")
+
+
+def tell_progress(terminal: Terminal, steps: Iterable[Progress]) -> None:
+    """Say now and then how far it is, and at once which files are unfit."""
+    next_s, stage = time.monotonic() + terminal.every_s, ""
+    for step in steps:
+        if step.bad:
+            terminal.say(f"  {step.bad}", "yellow")
+        if step.stage != stage or time.monotonic() >= next_s:
+            terminal.say(f"  {step.stage}: {step.done:,} of {step.of:,}")
+            next_s, stage = time.monotonic() + terminal.every_s, step.stage
+
+
+def told(manifest: Manifest) -> Iterator[str]:
+    """What became of the entries, in a few lines."""
+    made = manifest.made_by
+    rejected = sum(made["rejected"].values())
+    yield f"{len(made['files'])} files: {made['entries']:,} entries = {made['kept']:,} kept + {rejected:,} rejected"
+    for title in ("rejected", "mended", "members_left_out"):
+        for why, number in made[title].items():
+            if number:
+                yield f"  {title.replace('_', ' ')}: {number:,}  {why}"
+    unit = next(column.unit for column in manifest.columns if column.name == "weight")
+    yield f"the weights sum to {manifest.sum_weight:.6g} {unit}".rstrip()
+    if made["absent"]:
+        yield f"in no file, so not in the sample: {', '.join(made['absent'])}"

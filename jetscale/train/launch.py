@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -20,9 +18,11 @@ from jetscale.data.cluster import cluster
 from jetscale.data.feed import Feed, Pass, weightings
 from jetscale.data.fit import fit, fit_stream
 from jetscale.data.plan import Chunk, Plan
+from jetscale.data.provenance import family
 from jetscale.data.source import Bytes, PyarrowBytes, RayBytes
 from jetscale.errors import TrainError
 from jetscale.events import Events, write_text
+from jetscale.lock import held
 from jetscale.run import Run, read
 from jetscale.shape import shape
 from jetscale.stream import Part
@@ -45,13 +45,14 @@ PATIENCE_S = 60.0  # Ray ends the workers of a driver that is gone within second
 class Counted(NamedTuple):
     """What is known of the samples before the first step: chunks with counts, mean weights, fingerprints, fits.
 
-    `origins` are the fingerprints before any scoring.
+    `origins` are the fingerprints before any scoring, `families` say with what other samples events are shared.
     """
 
     chunks: dict[str, tuple[Chunk, ...]]
     means: dict[str, float]
     fingerprints: dict[str, str]
     origins: dict[str, str]
+    families: dict[str, Values]
     fitted: Fitted = NOTHING
 
 
@@ -121,31 +122,15 @@ def _alone(out: Path) -> Iterator[None]:
 
     The workers of a driver that was killed may live on for some seconds: they are waited for.
     """
-    with _held(out / LOCK, 0.0):
-        with _held(out / WORKING, PATIENCE_S):
+    with held(out / LOCK, _busy(out)):
+        with held(out / WORKING, _busy(out), PATIENCE_S):
             pass
         yield
 
 
-@contextmanager
-def _held(file: Path, patience_s: float) -> Iterator[None]:
-    """Hold a lock file; let go of it at the end, however that comes.
-
-    Raises:
-        TrainError: somebody else holds it, and does not let go.
-    """
-    end = time.monotonic() + patience_s
-    with file.open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    raise TrainError("another jetscale train is at work here", where=str(file.parent),
-                                     cure="wait for it, stop it, or choose another --out") from None  # fmt: skip
-            time.sleep(0.2)
-        yield
+def _busy(out: Path) -> TrainError:
+    return TrainError("another jetscale train is at work here", where=str(out),
+                      cure="wait for it, stop it, or choose another --out")  # fmt: skip
 
 
 def name_of(run: Run, counted: Counted) -> str:
@@ -162,6 +147,7 @@ def prepare(run: Run, samples: Mapping[str, Events]) -> Counted:
         {name: mean_weight(events, run.stream, name, rows[name]) for name, events in samples.items()},
         {name: events.fingerprint for name, events in samples.items()},
         {name: events.origin for name, events in samples.items()},
+        {name: family(events) for name, events in samples.items()},
     )
 
 
@@ -180,7 +166,9 @@ def data_of(run: Run, name: str, counted: Counted) -> dict[str, Any]:
         }
         for sample, chunks in counted.chunks.items()
     }
-    now = {"split": run.stream.split.values(), "samples": list(counted.origins.values())}
+    families = list(counted.families.values())
+    now = {"split": run.stream.split.values(), "samples": [one for each in families for one in each["origins"]],
+           "families": families}  # fmt: skip
     return {"run": name, "samples": samples, "trained_on": [*before, now]}
 
 
@@ -226,7 +214,7 @@ def work(run: Run, name: str, counted: Counted, out: Path, world: World) -> None
                       weightings(run.stream, counted.means), seed=run.seed, rank=world.rank, world=world.size,
                       most=run.stream.validation_rows,
                       shares={name: source.share for name, source in run.stream.samples.items()})  # fmt: skip
-    with _held(out / WORKING, PATIENCE_S) if world.first else nullcontext():
+    with held(out / WORKING, _busy(out), PATIENCE_S) if world.first else nullcontext():
         engine, point = _engine(run, counted.fitted, out, world)
         track = Tracker(run, name, out, feed.plan.steps, point.step) if world.first else None
         status = "failed"

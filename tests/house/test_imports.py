@@ -16,7 +16,7 @@ FLOOR = {"config", "errors"}
 PURE = {"physics", "nn", "metrics", "keyed"}
 TABLES = {"schema", "events"}
 NOUNS = {"task", "aggregates", "derive", "stream", "run", "study"}
-BELOW = FLOOR | PURE | TABLES | NOUNS | {"jetscale", "shape", "terminal", "userfile"}
+BELOW = FLOOR | PURE | TABLES | NOUNS | {"jetscale", "shape", "terminal", "userfile", "lock"}
 
 MAY: dict[str, set[str]] = {
     "errors": set(),
@@ -30,6 +30,7 @@ MAY: dict[str, set[str]] = {
     "schema": FLOOR,
     "events": FLOOR | {"schema"},
     "userfile": FLOOR,
+    "lock": FLOOR,
     "task": FLOOR | PURE | TABLES | {"userfile"},
     "aggregates": {"task"},
     "derive": FLOOR | PURE | TABLES | {"userfile"},

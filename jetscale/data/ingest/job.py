@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -32,7 +33,9 @@ class Branch(Config):
     """Where a column comes from.
 
     Of several names the first that a file has is taken, as versions of a format differ. `{n}` in a name stands for 1,
-    2, 3, ...: one branch per member of a collection, as in `jet{n}_pt`; those that hold `pad` are no members.
+    2, 3, ... (or from 0): one branch per member of a collection, as in `jet{n}_pt`; those that hold `pad` are no
+    members. `NAME[0]` is the first of the numbers that a branch holds per event, or per member, and `NAME.x` the member
+    x of an object.
     """
 
     branch: Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
@@ -48,7 +51,7 @@ class Sum(Config):
     """Where a file says how much its generator's weights summed to before anybody skimmed it."""
 
     tree: str
-    branch: str
+    branch: Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
 
 
 class Weight(Config):
@@ -71,6 +74,9 @@ class Map(Config):
     tree: str | None = Field(None, description="without it, the only tree or RNTuple of the file")
     energy: Energy = Field("GeV", description="unit of all four-vectors in the files")
     pad: float | None = Field(None, description="what stands in numbered or padded branches where there is no member")
+    counts: dict[Word, str] = Field(
+        {}, description="collection: branch with the number of its members, where they fill the front of an array"
+    )
     columns: dict[Word, Branches] = {}
     weight: Weight = Weight()
     variations: dict[Word, dict[str, tuple[str, str]]] = Field(
@@ -88,6 +94,24 @@ class Map(Config):
             if collection == "jet" and not any(kinds >= kind for kind in KINEMATICS):
                 wanted = "pt, eta, phi, mass; or pt, eta, phi, energy; or px, py, pz, energy"
                 raise ValueError(f"columns.jet has {', '.join(sorted(kinds)) or 'no momenta'}, and must have {wanted}")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        names = [
+            member if collection == "event" else f"{collection}_{member}"
+            for collection, members in self.columns.items() for member in members
+        ]  # fmt: skip
+        for name in names:
+            if name in ("event_id", "weight") or names.count(name) > 1:
+                raise ValueError(f"two columns would have the name {name!r}: rename one")
+        branches = {name for members in self.columns.values() for one in members.values() for name in one.branch}
+        branches |= {*self.weight.factors, self.weight.generator or ""} - {""}
+        for variation, swaps in self.variations.items():
+            for name in swaps.keys() - branches:
+                raise ValueError(f"variations.{variation}: no column is made of {name!r}; {nearest(name, branches)}")
+        for collection in self.counts.keys() - self.columns.keys():
+            raise ValueError(f"counts.{collection}: columns has no {collection!r}")
         return self
 
 
@@ -147,12 +171,12 @@ def load_map(where: str) -> Values:
     file = shipped().get(where, Path(where).expanduser())
     if not file.is_file():
         raise ConfigError(f"no map {where!r}", where="map", cure=f"{nearest(where, shipped())}, or your own FILE.yaml")
-    values = _under("map", read_yaml(file), file)
+    values: Values = _map(_under("map", read_yaml(file), file))
     build(Map, values, str(file), "map")
     return values
 
 
-def load(path: Path | None, sets: tuple[str, ...] = (), **given: object) -> Ingest:
+def load(path: Path | None, sets: Sequence[str] = (), tree: str | None = None, **given: object) -> Ingest:
     """The job of a YAML file, or of what is `given` alone; `map` is a name, a file, or keys, and may be `{like: NAME}`
     with keys that differ. Later ones win: the file, what is given, `--set`.
 
@@ -162,6 +186,8 @@ def load(path: Path | None, sets: tuple[str, ...] = (), **given: object) -> Inge
     where = str(path) if path else "ingest"
     layers = [(where, _under("ingest", read_yaml(path), path))] if path else []
     layers.append(("command line", {key: value for key, value in given.items() if value is not None}))
+    if tree is not None:
+        layers.append(("--tree", {"map": {"tree": tree}}))
     for one in sets:
         layers.append(("--set", parse_set(one)))
     layers = [(name, {**values, "map": _map(values["map"])} if "map" in values else values) for name, values in layers]
