@@ -22,6 +22,7 @@ from torch import nn
 from jetscale import __version__
 from jetscale.config import Values, digest
 from jetscale.data.batch import batch, table_of
+from jetscale.data.provenance import origins
 from jetscale.data.rows import NOT_TRAINED, Rows, rows_of
 from jetscale.data.split import part_of
 from jetscale.errors import ConfigError, DataError, nearest
@@ -29,7 +30,7 @@ from jetscale.evaluate.folds import fold_of, held_out_folds
 from jetscale.events import MANIFEST, ROW_GROUP, Events, Manifest, Shard, describe_shard, shard_in, write_manifest
 from jetscale.run import Run
 from jetscale.schema import Column, Schema
-from jetscale.stream import Folds, Split, Stream, split_of
+from jetscale.stream import PARTS, Folds, Part, Split, Stream, split_of
 from jetscale.task import At
 from jetscale.train import checkpoint
 
@@ -40,13 +41,27 @@ STAMP = "jetscale.scored"
 SAID = ("scored_by", "sample", "untrained", "added", "weights", "folds", "constants")
 
 
+class Seen(NamedTuple):
+    """A training that held events of the sample: its split, and the parts of splits on disk that they all lay in."""
+
+    split: Split | Folds
+    within: tuple[tuple[Split | Folds, Part], ...]
+
+    def part_of(self, event_id_B: np.ndarray) -> np.ndarray:
+        """The part of every event in this training, (B,) int8."""
+        part_B = part_of(event_id_B, self.split)
+        for split, part in self.within:
+            part_B = np.where(part_of(event_id_B, split) == PARTS.index(part), part_B, np.int8(UNSEEN))
+        return part_B
+
+
 class Scorer(NamedTuple):
-    """A trained run, the splits of all its trainings that held the sample, and how the sample becomes its rows."""
+    """A trained run, what its trainings have seen of the sample, and how the sample becomes its rows."""
 
     name: str
     run: Run
     net: nn.Module
-    splits: tuple[Split | Folds, ...]
+    seen: tuple[Seen, ...]
     rows: Rows
 
     @property
@@ -62,7 +77,7 @@ class Scorer(NamedTuple):
         scores = self.rows.back(table, pa.concat_tables([task.outputs.arrow.empty_table(), *parts]), task.outputs)
         id_B = table["event_id"].to_numpy()
         # Of several trainings behind the weights, the part counts that was closest to training.
-        parts_B = [part_of(id_B, split) for split in self.splits] or [np.full(len(id_B), UNSEEN, dtype=np.int8)]
+        parts_B = [seen.part_of(id_B) for seen in self.seen] or [np.full(len(id_B), UNSEEN, dtype=np.int8)]
         return scores.append_column(SPLIT.name, pa.array(np.minimum.reduce(parts_B)))
 
     def _score(self, table: pa.Table) -> pa.Table:
@@ -149,8 +164,16 @@ def _scorer(run_dir: Path, events: Events, untrained: bool, constants: Mapping[s
         if constant not in known:
             raise ConfigError(f"the task reads no column {constant!r}", where=f"--constant {constant}",
                               cure=nearest(constant, known))  # fmt: skip
-    splits = tuple(split_of(one["split"]) for one in data["trained_on"] if sample in one["samples"])
-    return Scorer(data["run"], run, net, splits, rows)
+    return Scorer(data["run"], run, net, tuple(_seen(data["trained_on"], origins(events))), rows)
+
+
+def _seen(trained_on: Sequence[Values], ours: frozenset[str]) -> Iterator[Seen]:
+    """The trainings that may have held events of the sample: those on samples that are of one origin with it."""
+    for one in trained_on:
+        for family in one.get("families", [{"origins": one["samples"], "within": []}]):
+            if ours & set(family["origins"]):
+                within = ((split_of(two["split"]), two["part"]) for two in family["within"])
+                yield Seen(split_of(one["split"]), tuple(within))
 
 
 def _name_of(events: Events, stream: Stream, names: Sequence[str]) -> str | None:
