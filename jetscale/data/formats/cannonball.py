@@ -21,9 +21,11 @@ import numpy as np
 
 from jetscale.data.formats.hdf5 import named, opened
 from jetscale.data.formats.npz import Npz
-from jetscale.data.formats.padded import FACTOR, content_key, first, lists, polar, records, whole_numbers
+from jetscale.data.formats.padded import content_key, first, whole_numbers
 from jetscale.data.formats.reader import Look, Reader
 from jetscale.data.ingest.job import Map
+from jetscale.data.ingest.mapping import GEV
+from jetscale.data.ingest.momenta import eta, mass, phi, pt
 from jetscale.errors import ConfigError, DataError, nearest
 from jetscale.schema import JET_EVENTS, Schema
 
@@ -61,6 +63,11 @@ class CannonballReader(Reader):
                 raise ConfigError(f"map.{key} is {value!r}, and this format has nothing of the kind",
                                   where="format: cannonball", cure=f"leave out {key}")  # fmt: skip
         self.source = _source(self.file)
+        try:
+            self.source.examine()
+        except DataError:
+            self.source.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,20 +89,23 @@ class CannonballReader(Reader):
     def read(self, start: int, stop: int, columns: Schema) -> Iterator[ak.Array]:
         """The partons as jets, in the file's order."""
         for part in self.source.parts(start, stop):
-            yield records(self._arrays(part), columns, {"weight": np.ones(len(part.quarks_B))})
+            real_BJ, arrays = (part.p4_BJ4 != 0.0).any(-1), self._arrays(part)
+            values = {column.name: arrays[column.name].astype(column.dtype) for column in columns.each()}
+            lists = {name: ak.unflatten(one[real_BJ], real_BJ.sum(1)) for name, one in values.items() if one.ndim == 2}
+            yield ak.Array({**values, **lists, "weight": np.ones(len(real_BJ))})
 
-    def _arrays(self, part: Partons) -> dict[str, ak.Array]:
-        real_BJ = (part.p4_BJ4 != 0.0).any(-1)
-        p4_BJ4 = part.p4_BJ4 * FACTOR[self.how.energy]
-        energy, *space = (p4_BJ4[..., axis] for axis in range(4))
-        jets = polar(dict(zip(("px", "py", "pz", "energy"), (*space, energy), strict=True)))
-        parent = lists(part.parent_BJ, real_BJ)
+    def _arrays(self, part: Partons) -> dict[str, np.ndarray]:
+        """The columns that there are, (B,) or with all slots (B, J)."""
+        energy, px, py, pz = np.moveaxis(part.p4_BJ4 * GEV[self.how.energy], -1, 0)
         return {
-            **{f"jet_{name}": lists(values_BJ, real_BJ) for name, values_BJ in jets.items()},
-            "jet_parent_ancestry": parent,
-            "jet_parent_quark": parent,
-            "decay_mode": ak.Array(part.quarks_B),
-            "true_mass": ak.Array(np.where(part.quarks_B == 0, 0.0, -1.0)),
+            "true_mass": np.where(part.quarks_B == 0, 0.0, -1.0),
+            "decay_mode": part.quarks_B,
+            "jet_pt": pt(px, py),
+            "jet_eta": eta(px, py, pz),
+            "jet_phi": phi(px, py),
+            "jet_mass": mass(px, py, pz, energy),
+            "jet_parent_ancestry": part.parent_BJ,
+            "jet_parent_quark": part.parent_BJ,
         }
 
 
@@ -103,6 +113,14 @@ class Source(ABC):
     """One of the two kinds of files, open."""
 
     entries: int
+
+    @abstractmethod
+    def examine(self) -> None:
+        """Find out how many entries there are.
+
+        Raises:
+            DataError: what is there does not have the format's names and shapes.
+        """
 
     @abstractmethod
     def parts(self, start: int, stop: int) -> Iterator[Partons]:
@@ -118,14 +136,18 @@ class Archive(Source):
 
     def __init__(self, file: str) -> None:
         self.file, self.npz = file, Npz(file)
+
+    def examine(self) -> None:
+        """Names and shapes of the arrays."""
         other = sorted({*self.npz.names} - {"jets", "labels"})
         if other:
-            raise DataError(f"has an array {other[0]!r}, which is none of this format", where=file,
+            raise DataError(f"has an array {other[0]!r}, which is none of this format", where=self.file,
                             cure=nearest(other[0], ("jets", "labels")))  # fmt: skip
         self.entries = self._rows("jets", (JETS, 4))
         self.labelled = "labels" in self.npz.names
         if self.labelled and (rows := self._rows("labels", (JETS + OF_STOPS - 1,))) != self.entries:
-            raise DataError(f"has {self.entries} jets and {rows} labels", where=file, cure="write the file anew")
+            raise DataError(f"has {self.entries} jets and {rows} labels", where=self.file,
+                            cure="write the file anew")  # fmt: skip
 
     def _rows(self, name: str, inside: tuple[int, ...]) -> int:
         rows, *rest = self.npz.shaped(name).shape or (0,)
@@ -171,11 +193,14 @@ class Frame(Source):
 
     def __init__(self, file: str) -> None:
         self.file, self.hdf5 = file, opened(file)
-        with named(file):
+
+    def examine(self) -> None:
+        """Find the columns of the table."""
+        with named(self.file):
             table = self.hdf5.get("df/table")
             if table is None:
                 raise DataError("df is in pandas' fixed format" if "df" in self.hdf5 else "has no table df",
-                                where=file, cure=TABLE)  # fmt: skip
+                                where=self.file, cure=TABLE)  # fmt: skip
             self.table: h5py.Dataset = table
             self.entries = table.shape[0]
             self.places = self._places()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from math import prod
 from typing import IO, NamedTuple
 
@@ -37,13 +37,13 @@ class Npz:
     """
 
     def __init__(self, file: str) -> None:
-        self.file = file
+        self.file, self.open = file, ExitStack()
         with self._named():
-            self.archive = zipfile.ZipFile(file)
+            self.archive = self.open.enter_context(zipfile.ZipFile(file))
 
     def close(self) -> None:
-        """Let go of the file."""
-        self.archive.close()
+        """Let go of the file, also where reading stopped midway."""
+        self.open.close()
 
     @property
     def names(self) -> list[str]:
@@ -64,7 +64,7 @@ class Npz:
     def rows(self, name: str, start: int, stop: int, step: int) -> Iterator[np.ndarray]:
         """Rows [start, stop) of an array in order, `step` of them at a time."""
         head = self.shaped(name)
-        with self._named(), self.archive.open(f"{name}.npy") as stream:
+        with self._named(), self.open.enter_context(self.archive.open(f"{name}.npy")) as stream:
             stream.seek(head.begin + start * head.row_bytes)
             for low in range(start, stop, step):
                 count = min(step, stop - low)
