@@ -205,7 +205,7 @@ def rescale(recipe: Recipe, old: Path, scale: float, new: Path) -> tuple[Shard, 
 def stamp(shard: Path) -> dict[str, Any]:
     """What `convert` noted in a shard; nothing for a file that it did not finish."""
     try:
-        notes = pq.read_schema(shard).metadata or {}
+        notes = pq.read_metadata(shard).metadata or {}
         note = json.loads(notes[STAMP.encode()])
     except (OSError, pa.ArrowException, KeyError, json.JSONDecodeError):
         return {}

@@ -27,7 +27,7 @@ from jetscale.data.ingest.look import Seen, distinct, look_at, scale_of, togethe
 from jetscale.data.ingest.work import each, said
 from jetscale.derive import content
 from jetscale.errors import ConfigError, IngestError
-from jetscale.events import MANIFEST, Events, Manifest, Shard, describe_shard, write_manifest, write_text
+from jetscale.events import MANIFEST, Manifest, Shard, describe_shard, read_manifest, write_manifest, write_text
 from jetscale.lock import held
 from jetscale.shape import shape
 
@@ -120,7 +120,7 @@ def _settings(job: Ingest) -> Values:
 def _refuse_other(settings: Values, files: Sequence[str], out: Path) -> None:
     """A folder may hold this sample, whole or in part, made of some of these files, or nothing."""
     cure = "choose another --out"
-    manifest = Events.open(out).manifest if (out / MANIFEST).is_file() else None
+    manifest = read_manifest(out) if (out / MANIFEST).is_file() else None
     if manifest and manifest.made_by.get("command") != "ingest":
         raise ConfigError("holds a sample that jetscale ingest did not make", where=str(out), cure=cure)
     if (out / JOB).is_file():
@@ -175,7 +175,7 @@ def _round(recipe: Recipe, seen: Sequence[Seen], scale: float, out: Path, *,
            here: bool) -> Working[tuple[dict[Part, Made], dict[str, str]]]:  # fmt: skip
     """Every part with its weights at one scale, and why files failed."""
     places = {part: out / _name(recipe, part, scale) for one in seen for part in _parts(recipe.job, one)}
-    known = {shard.file: shard for shard in Events.open(out).manifest.shards} if (out / MANIFEST).is_file() else {}
+    known = {shard.file: shard for shard in read_manifest(out).shards} if (out / MANIFEST).is_file() else {}
     made = {part: whole for part, file in places.items() if (whole := _whole(file, known))}
     missing = {f"{part.file} [{part.start}]": part for part in places if part not in made}
     tasks = {name: (recipe, part, scale, places[part], _sibling(places[part])) for name, part in missing.items()}
@@ -230,7 +230,7 @@ def _sibling(file: Path) -> Path | None:
 
 def _sweep(out: Path) -> None:
     """Remove shards of ours that the manifest does not name: of files that changed, and of another scale."""
-    named = {shard.file for shard in Events.open(out).manifest.shards} if (out / MANIFEST).is_file() else set()
+    named = {shard.file for shard in read_manifest(out).shards} if (out / MANIFEST).is_file() else set()
     for file in out.glob("shard-*.parquet"):
         if file.name not in named and stamp(file):
             file.unlink()
