@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -21,9 +22,11 @@ from jetscale.config import Values, digest, leaves
 from jetscale.data.cluster import cluster
 from jetscale.data.ingest import golden
 from jetscale.data.ingest.convert import Counts, Part, Recipe, convert, rescale, stamp
-from jetscale.data.ingest.files import find, is_url
+from jetscale.data.ingest.files import find
+from jetscale.data.ingest.golden import Golden
 from jetscale.data.ingest.job import Ingest
 from jetscale.data.ingest.look import Seen, distinct, look_at, scale_of, together
+from jetscale.data.ingest.remote import is_url
 from jetscale.data.ingest.work import each, said
 from jetscale.derive import content
 from jetscale.errors import ConfigError, IngestError
@@ -62,6 +65,37 @@ class Made(NamedTuple):
     counts: Counts
 
 
+@dataclass(frozen=True)
+class Work:
+    """A job whose files are found, with what decides its rows; `mask` are the certified blocks, where there are any."""
+
+    job: Ingest
+    files: list[str]
+    mask: Golden | None
+    settings: Values
+    out: Path
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is one file of this machine that is converted before a Ray would have started."""
+        first, *more = self.files
+        return not more and not is_url(first) and Path(first).stat().st_size < SMALL
+
+
+def prepare(job: Ingest, out: Path) -> Work:
+    """Find the files, and refuse what cannot be meant before anything is started.
+
+    Raises:
+        ConfigError: no files, a golden JSON that is none, a folder that holds another sample.
+    """
+    job = job.but(files=[file if is_url(file) or file.startswith("@") else str(Path(file).expanduser().absolute())
+                         for file in job.files])  # fmt: skip
+    mask = golden.load(Path(job.golden)) if job.golden else None
+    work = Work(job, find(job.files, "ingest.files"), mask, _settings(job), out)
+    _refuse_other(work)
+    return work
+
+
 def ingest(job: Ingest, out: Path, *, here: bool = False) -> Iterator[Progress]:
     """Convert what is missing of a sample, on Ray tasks or, if `here`, in this process.
 
@@ -72,40 +106,32 @@ def ingest(job: Ingest, out: Path, *, here: bool = False) -> Iterator[Progress]:
         ConfigError: settings that the files do not allow; a folder that holds another sample.
         IngestError: files that could not be converted, after all others were.
     """
-    job = job.but(files=[file if is_url(file) or file.startswith("@") else str(Path(file).expanduser().absolute())
-                         for file in job.files])  # fmt: skip
-    files = find(job.files, "ingest.files")
-    mask = golden.load(Path(job.golden)) if job.golden else None
-    settings = _settings(job)
-    _refuse_other(settings, files, out)
+    yield from converting(prepare(job, out), here=here)
+
+
+def converting(work: Work, *, here: bool) -> Iterator[Progress]:
+    """The same for a job that is prepared."""
+    job, out, bad = work.job, work.out, dict[str, str]()
     out.mkdir(parents=True, exist_ok=True)
     busy = ConfigError("another jetscale ingest is at work here", where=str(out), cure="wait for it, or stop it")
     with held(out / LOCK, busy), nullcontext() if here else cluster(shape("laptop")):
-        _refuse_other(settings, files, out)
+        _refuse_other(work)
         for left in out.glob(".*.part"):
             left.unlink()
-        write_text(out / JOB, json.dumps(settings, indent=1) + "\n")
-        bad: dict[str, str] = {}
-        seen = yield from _seen(job, files, out, bad, here=here)
+        seen = yield from _seen(job, work.files, out, bad, here=here)
         common = together(seen, job.map)
         for file, why in common.bad.items():
             bad[file] = why
-            yield Progress("looking at files", len(files), len(files), why)
+            yield Progress("looking at files", len(work.files), len(work.files), why)
         seen = [one for one in seen if one.file not in bad]
-        recipe = Recipe(job, common.columns, common.weights, mask)
-        made = yield from _converted(recipe, seen, out, bad, here=here)
+        recipe = Recipe(job, common.columns, common.weights, work.mask)
+        made = yield from _converted(recipe, seen, work, bad, here=here)
         if made:
             write_manifest(_manifest(recipe, made, common.absent, bad), out)
             _sweep(out)
     if bad:
-        raise IngestError(f"{len(bad)} of {len(files)} files were not converted\n{_listed(bad)}", where=str(out),
+        raise IngestError(f"{len(bad)} of {len(work.files)} files were not converted\n{_listed(bad)}", where=str(out),
                           cure="mend or leave out these files, and run the same command again")  # fmt: skip
-
-
-def is_small(job: Ingest) -> bool:
-    """Whether it is one file of this machine that is converted before a Ray would have started."""
-    files = find(job.files, "ingest.files")
-    return len(files) == 1 and not is_url(files[0]) and Path(files[0]).stat().st_size < SMALL
 
 
 def _settings(job: Ingest) -> Values:
@@ -117,14 +143,14 @@ def _settings(job: Ingest) -> Values:
     return values
 
 
-def _refuse_other(settings: Values, files: Sequence[str], out: Path) -> None:
+def _refuse_other(work: Work) -> None:
     """A folder may hold this sample, whole or in part, made of some of these files, or nothing."""
-    cure = "choose another --out"
+    out, cure = work.out, "choose another --out"
     manifest = read_manifest(out) if (out / MANIFEST).is_file() else None
     if manifest and manifest.made_by.get("command") != "ingest":
         raise ConfigError("holds a sample that jetscale ingest did not make", where=str(out), cure=cure)
     if (out / JOB).is_file():
-        old, new = leaves(json.loads((out / JOB).read_text())), leaves(settings)
+        old, new = leaves(json.loads((out / JOB).read_text())), leaves(work.settings)
         changed = [f"{key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}"
                    for key in {**old, **new} if old.get(key) != new.get(key)]  # fmt: skip
         if changed:
@@ -133,7 +159,7 @@ def _refuse_other(settings: Values, files: Sequence[str], out: Path) -> None:
                               cure=f"{cure}, or take back the change")  # fmt: skip
     elif out.is_dir() and (strangers := sorted(out.glob("*.parquet"))):
         raise ConfigError(f"holds {strangers[0].name}, which jetscale ingest did not write", where=str(out), cure=cure)
-    gone = [one["file"] for one in (manifest.made_by["files"] if manifest else ()) if one["file"] not in files]
+    gone = [one["file"] for one in (manifest.made_by["files"] if manifest else ()) if one["file"] not in work.files]
     if gone:
         raise ConfigError(f"holds the events of {gone[0]}{f' and {len(gone) - 1} more files' if gone[1:] else ''}, "
                           "which this command does not name", where=str(out),
@@ -157,15 +183,17 @@ def _seen(job: Ingest, files: Sequence[str], out: Path, bad: dict[str, str], *,
     return kept
 
 
-def _converted(recipe: Recipe, seen: Sequence[Seen], out: Path, bad: dict[str, str], *,
+def _converted(recipe: Recipe, seen: Sequence[Seen], work: Work, bad: dict[str, str], *,
                here: bool) -> Working[list[tuple[Seen, list[Made]]]]:  # fmt: skip
     """The files with their shards, in order. One that fails goes to `bad`, and the scale of the others follows."""
-    recipe.schema  # noqa: B018 (refuses here what would otherwise be refused in every task)
+    if seen:
+        recipe.schema  # noqa: B018 (refuses here what would otherwise be refused in every task)
+        write_text(work.out / JOB, json.dumps(work.settings, indent=1) + "\n")
     made: dict[Part, Made] = {}
     scale = None
     while seen and scale != (now := scale_of(recipe.job, seen)):
         scale = now
-        made, failed = yield from _round(recipe, seen, scale, out, here=here)
+        made, failed = yield from _round(recipe, seen, scale, work.out, here=here)
         bad |= failed
         seen = [one for one in seen if one.file not in failed]
     return [(one, [made[part] for part in _parts(recipe.job, one)]) for one in seen]

@@ -15,8 +15,9 @@ import numpy as np
 from jetscale.config import Config, digest
 from jetscale.data.formats.open import reader
 from jetscale.data.formats.reader import Look
-from jetscale.data.ingest.files import Stamp, is_url, stamp
+from jetscale.data.ingest.files import Stamp, stamp
 from jetscale.data.ingest.job import Ingest, Map
+from jetscale.data.ingest.remote import is_url
 from jetscale.data.ingest.work import each, said
 from jetscale.errors import ConfigError, DataError
 from jetscale.schema import Column, Schema
