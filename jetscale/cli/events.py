@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -63,7 +64,7 @@ def ingest(
     The same command again makes what is missing, of files that are new or have changed. Files that cannot be read are
     named; the others are converted all the same.
     """
-    from jetscale.data.ingest.ingest import ingest, is_small
+    from jetscale.data.ingest.ingest import converting, prepare
     from jetscale.data.ingest.job import load
     from jetscale.events import MANIFEST, Events
     from jetscale.shape import shape
@@ -72,12 +73,13 @@ def ingest(
     given = {"map": map, "files": None if yaml else files, "name": name or (None if yaml else out.resolve().name)}
     job = load(yaml, sets or (), tree, **given)
     check_out(out, sample=True)
-    here = is_small(job)
+    work = prepare(job, out)
+    here = work.is_small
     terminal, failure = Terminal(stages=2 - here), None
     log, ray = terminal.logs_to(out / SAMPLE_LOG), started_ray(terminal, None if here else shape("laptop"))
     with log, ray, terminal.stage(f"converting {job.name} into {out}"):
         try:
-            tell_progress(terminal, ingest(job, out, here=here))
+            tell_progress(terminal, converting(work, here=here))
         except IngestError as problem:
             failure = problem
     if (out / MANIFEST).is_file():
@@ -110,5 +112,5 @@ def told(manifest: Manifest) -> Iterator[str]:
                 yield f"  {title.replace('_', ' ')}: {number:,}  {why}"
     unit = next(column.unit for column in manifest.columns if column.name == "weight")
     yield f"the weights sum to {manifest.sum_weight:.6g} {unit}".rstrip()
-    if made["absent"]:
-        yield f"in no file, so not in the sample: {', '.join(made['absent'])}"
+    for _, names in groupby(made["absent"], lambda name: name.partition("_")[0]):
+        yield f"  in no file, so not in the sample: {', '.join(names)}"
