@@ -25,7 +25,7 @@ Kept = Annotated[Path | None, typer.Option("--keep", metavar="DIR", help="keep t
 
 @bench.callback()
 def benchmarks() -> None:
-    """Measure feed, training, memory and start against the plain way of doing the same, side by side."""
+    """Measure feed, training, memory, start and conversion against the plain way of doing the same, side by side."""
 
 
 @bench.command("feed", epilog="Example: jetscale bench feed --size 200MB --rounds 3 --out feed.json")
@@ -81,6 +81,21 @@ def start(
     from jetscale.bench.start import start as measured
 
     _measure("start", keep, out, lambda folder, say: measured(folder, events, rounds, say))
+
+
+@bench.command("ingest", epilog="Example: jetscale bench ingest --large 100MB --rounds 1 --out ingest.json")
+def ingest(
+    size: Annotated[str, typer.Option(metavar="SIZE", help="of the ROOT files")] = "200MB",
+    large: Annotated[str, typer.Option(metavar="SIZE", help="of the one whose memory is looked at")] = "1GB",
+    batch: Annotated[int, typer.Option(metavar="N", min=1, help="events of a batch")] = 256,
+    rounds: Rounds = 5,
+    out: Json = None,
+    keep: Kept = None,
+) -> None:
+    """Conversion of ROOT files against a bare loop of uproot, awkward and pyarrow: about 4 minutes."""
+    from jetscale.bench.ingest import ingest as measured
+
+    _measure("ingest", keep, out, lambda folder, say: measured(folder, size, large, batch, rounds, say))
 
 
 def _measure(what: str, keep: Path | None, out: Path | None, measure: Callable[[Path, Say], Result]) -> None:
