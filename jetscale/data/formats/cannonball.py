@@ -13,7 +13,6 @@ import io
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import awkward as ak
@@ -23,6 +22,7 @@ from jetscale.data.formats.hdf5 import named, opened
 from jetscale.data.formats.npz import Npz
 from jetscale.data.formats.padded import content_key, first, whole_numbers
 from jetscale.data.formats.reader import Look, Reader
+from jetscale.data.ingest import remote
 from jetscale.data.ingest.job import Map
 from jetscale.data.ingest.mapping import GEV
 from jetscale.data.ingest.momenta import eta, mass, phi, pt
@@ -268,9 +268,7 @@ def _plain(content: bytes | None, file: str) -> list[object]:
 
 
 def _source(file: str) -> Source:
-    if not Path(file).is_file():
-        raise DataError("no such file", where=file, cure="check the path")
-    with Path(file).open("rb") as stream:
+    with remote.opened(file) as stream:
         begin = stream.read(4)
     if begin == b"PK\x03\x04":
         return Archive(file)

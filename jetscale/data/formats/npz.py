@@ -11,6 +11,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
+from jetscale.data.ingest import remote
 from jetscale.errors import DataError, nearest
 
 CURE = "copy the file again, or convert the others without it"
@@ -37,9 +38,10 @@ class Npz:
     """
 
     def __init__(self, file: str) -> None:
-        self.file, self.open = file, ExitStack()
-        with self._named():
-            self.archive = self.open.enter_context(zipfile.ZipFile(file))
+        self.file = file
+        with self._named(), ExitStack() as opening:
+            self.archive = opening.enter_context(zipfile.ZipFile(opening.enter_context(remote.opened(file))))
+            self.open = opening.pop_all()
 
     def close(self) -> None:
         """Let go of the file, also where reading stopped midway."""

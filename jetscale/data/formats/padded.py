@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 import numpy as np
 
+from jetscale.data.ingest.files import stamp
 from jetscale.errors import DataError
 
 
@@ -32,6 +30,5 @@ def whole_numbers(values: np.ndarray, name: str, where: str) -> np.ndarray:
 
 
 def content_key(file: str) -> str:
-    """Sixteen hex digits of a local file's content."""
-    with Path(file).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    """Sixteen hex digits that name a file's content, here or at a URL."""
+    return stamp(file).hash.rpartition(":")[2][:16]

@@ -74,6 +74,7 @@ class Map(Config):
     tree: str | None = Field(None, description="without it, the only tree or RNTuple of the file")
     energy: Energy = Field("GeV", description="unit of all four-vectors in the files")
     pad: float | None = Field(None, description="what stands in numbered or padded branches where there is no member")
+    parents: tuple[str, str] | None = Field(None, description="of spanet: two of its target particles, if it has more")
     counts: dict[Word, str] = Field(
         {}, description="collection: branch with the number of its members, where they fill the front of an array"
     )
