@@ -6,59 +6,15 @@ import awkward as ak
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ntuples import MAP, job, made, write
 
 from jetscale.data.ingest.convert import STAMP, ids_of
 from jetscale.data.ingest.ingest import ingest
 from jetscale.data.ingest.job import load
 from jetscale.errors import ConfigError, IngestError
 from jetscale.events import Events
-
-MAP = {
-    "tree": "Events",
-    "columns": {
-        "event": {"run": "run", "luminosity_block": "luminosityBlock", "event": "event", "ht": "HT"},
-        "jet": {"pt": "Jet_pt", "eta": "Jet_eta", "phi": "Jet_phi", "mass": "Jet_mass", "btag": "Jet_btag"},
-    },
-    "weight": {"generator": "genWeight", "factors": ["puWeight"]},
-    "variations": {"pileup": {"puWeight": ["puWeightUp", "puWeightDown"]},
-                   "jes": {"Jet_pt": ["Jet_pt_up", "Jet_pt_down"]}},
-}  # fmt: skip
-
-
-def made(n, seed=1, **changes):
-    """Branches of n events; `changes` replace some, None leaves one out."""
-    dice = np.random.default_rng(seed)
-    counts = dice.integers(0, 9, n)
-
-    def jets(low, high):
-        return ak.unflatten(dice.uniform(low, high, counts.sum()).astype(np.float32), counts)
-
-    pt = jets(20, 500)
-    branches = {
-        "run": np.full(n, 1, dtype=np.uint32), "luminosityBlock": np.arange(n, dtype=np.uint32) // 10,
-        "event": np.arange(n, dtype=np.uint64) + 1000 * seed, "HT": ak.to_numpy(ak.sum(pt, axis=1)),
-        "genWeight": dice.normal(1, 0.5, n).astype(np.float32), "puWeight": dice.uniform(0.5, 2, n).astype(np.float32),
-        "puWeightUp": dice.uniform(1, 2, n).astype(np.float32),
-        "puWeightDown": dice.uniform(0.5, 1, n).astype(np.float32),
-        "Jet_pt": pt, "Jet_eta": jets(-2.5, 2.5), "Jet_phi": jets(-3.1, 3.1), "Jet_mass": jets(0, 30),
-        "Jet_btag": jets(0, 1), "Jet_pt_up": pt * np.float32(1.1), "Jet_pt_down": pt * np.float32(0.9),
-    }  # fmt: skip
-    return {name: array for name, array in {**branches, **changes}.items() if array is not None}
-
-
-def write(file, branches, tree="Events"):
-    with uproot.recreate(file) as root:
-        root.mktree(tree, {name: ak.type(array).content if isinstance(array, ak.Array) else array.dtype
-                           for name, array in branches.items()})  # fmt: skip
-        root[tree].extend(branches)
-    return str(file)
-
-
-def job(files, **given):
-    return load(None, map=MAP, files=[str(file) for file in files], name="sample", **given)
 
 
 def run(given, out):
@@ -116,8 +72,8 @@ def test_a_sample_does_not_depend_on_its_cutting(two, tmp_path):
 
 
 def test_selections_count_what_they_reject(two, tmp_path):
-    given = job(two, keep={"jet": {"pt": [30, None], "eta": [-2.0, 2.0]}}, select={"njet": [4, None], "ht": [1000, None]},
-                derive={"njet": {"by": "Count", "of": "jet_pt"}})  # fmt: skip
+    given = job(two, keep={"jet": {"pt": [30, None], "eta": [-2, 2]}}, derive={"njet": {"by": "Count", "of": "jet_pt"}},
+                select={"njet": [4, None], "ht": [1000, None]})  # fmt: skip
     events = run(given, tmp_path / "out")
     said = balanced(events)
     branches = [made(300, seed) for seed in (1, 2)]
@@ -358,12 +314,12 @@ def test_shards_carry_their_counts(two, tmp_path):
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 40), st.integers(1, 50), st.integers(0, 99), st.floats(0, 600))
+@given(st.integers(0, 40), st.integers(1, 50), st.integers(0, 99), st.floats(0, 3000, width=32))
 def test_counting_is_exact(tmp_path_factory, n, size, seed, ht):
     place = tmp_path_factory.mktemp("exact")
     branches = made(n + 1, seed)
     events = run(job([write(place / "a.root", branches)], events_per_shard=size, select={"ht": [ht, None]}),
                  place / "out")  # fmt: skip
     said = balanced(events)
-    assert said["kept"] == int((branches["HT"] >= np.float32(ht)).sum()) or said["kept"] == int((branches["HT"] >= ht).sum())
+    assert said["kept"] == int((branches["HT"] >= ht).sum())
     assert sum(shard.rows for shard in events.manifest.shards) == said["kept"]
