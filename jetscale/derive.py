@@ -146,9 +146,14 @@ class Sum(Derived):
 
 @final
 class Count(Derived):
-    """The length of a list: `{by: Count, of: jet_pt}` is the number of jets."""
+    """The length of a list: `{by: Count, of: jet_pt}` is the number of jets, with `low: 50` that of jets above 50 GeV.
+
+    Members count that lie in [low, high); an open end is null.
+    """
 
     of: str
+    low: float | None = None
+    high: float | None = None
 
     def lists(self) -> tuple[str, ...]:
         """The list that is counted."""
@@ -159,8 +164,72 @@ class Count(Derived):
         return Column(name=name, dtype="int32", unit="", doc=f"entries of {self.of}")
 
     def make(self, table: pa.Table, key_B: Tensor) -> np.ndarray:
-        """The lengths, (B,)."""
-        return _pieces(table[self.of])[0]
+        """The numbers of members, (B,)."""
+        length_B, values_M = _pieces(table[self.of])
+        if self.low is None and self.high is None:
+            return length_B
+        inside_M = np.concatenate([[0], np.cumsum(between(values_M, (self.low, self.high)))])
+        ends_B = np.cumsum(length_B)
+        counts_B: np.ndarray = inside_M[ends_B] - inside_M[ends_B - length_B]
+        return counts_B
+
+
+@final
+class Nth(Derived):
+    """One member of a list: `{by: Nth, of: jet_pt, n: 2}` is the second; `missing` where a list is shorter."""
+
+    of: str
+    n: int = Field(ge=1)
+    missing: float = 0.0
+
+    def lists(self) -> tuple[str, ...]:
+        """The list."""
+        return (self.of,)
+
+    def column(self, name: str, schema: Schema) -> Column:
+        """As the list's members."""
+        return schema[self.of].but(name=name, of=None, doc=f"number {self.n} of {self.of}", missing=self.missing,
+                                   low=None, high=None)  # fmt: skip
+
+    def make(self, table: pa.Table, key_B: Tensor) -> np.ndarray:
+        """The members, (B,)."""
+        length_B, values_M = _pieces(table[self.of])
+        made_B = np.full(len(length_B), self.missing, dtype=values_M.dtype)
+        has_B = length_B >= self.n
+        made_B[has_B] = values_M[(np.cumsum(length_B) - length_B)[has_B] + self.n - 1]
+        return made_B
+
+
+@final
+class Mass(Derived):
+    """The mass of members together: `{by: Mass, of: jet, first: 2}` is that of the first two jets, 0 of none."""
+
+    of: str
+    first: int | None = Field(None, ge=1)
+
+    def lists(self) -> tuple[str, ...]:
+        """The members' transverse momentum, pseudorapidity, azimuth and mass."""
+        return tuple(f"{self.of}_{name}" for name in ("pt", "eta", "phi", "mass"))
+
+    def column(self, name: str, schema: Schema) -> Column:
+        """A float32 in GeV."""
+        return Column(
+            name=name, dtype="float32", unit="GeV", doc=f"mass of the first {self.first or 'of all'} {self.of}s"
+        )
+
+    def make(self, table: pa.Table, key_B: Tensor) -> np.ndarray:
+        """The masses, (B,) float64."""
+        pt_M, eta_M, phi_M, mass_M = (_pieces(table[name])[1].astype(np.float64) for name in self.lists())
+        length_B, _ = _pieces(table[self.lists()[0]])
+        p4_4M = np.stack([np.sqrt((pt_M * np.cosh(eta_M)) ** 2 + mass_M**2), pt_M * np.cos(phi_M), pt_M * np.sin(phi_M),
+                          pt_M * np.sinh(eta_M)])  # fmt: skip
+        event_M = np.repeat(np.arange(len(length_B)), length_B)
+        place_M = np.arange(len(event_M)) - np.repeat(np.cumsum(length_B) - length_B, length_B)
+        taken_M = place_M < (self.first or len(event_M) + 1)
+        energy_B, *momentum_B = (np.bincount(event_M[taken_M], weights=one_M[taken_M], minlength=len(length_B))
+                                 for one_M in p4_4M)  # fmt: skip
+        mass_B: np.ndarray = np.sqrt(np.maximum(energy_B**2 - sum(one_B**2 for one_B in momentum_B), 0.0))
+        return mass_B
 
 
 @final
@@ -341,13 +410,20 @@ class Flat(Fitted):
 def within(table: pa.Table, ranges: Mapping[str, Range]) -> np.ndarray:
     """Rows whose columns all lie in their [low, high), (B,) bool; an open end is None."""
     keep_B = np.ones(table.num_rows, dtype=bool)
-    for name, (low, high) in ranges.items():
-        values_B = table[name].to_numpy()
-        if low is not None:
-            keep_B &= values_B >= low
-        if high is not None:
-            keep_B &= values_B < high
+    for name, ends in ranges.items():
+        keep_B &= between(table[name].to_numpy(), ends)
     return keep_B
+
+
+def between(values: np.ndarray, ends: Range) -> np.ndarray:
+    """Which numbers lie in [low, high), bool as `values`; an open end is None. What is not a number lies nowhere."""
+    low, high = ends
+    keep: np.ndarray = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(values.shape, dtype=bool)
+    if low is not None:
+        keep &= values >= low
+    if high is not None:
+        keep &= values < high
+    return keep
 
 
 def derived(values: Values, where: str, under: str = "") -> Derived:

@@ -22,6 +22,10 @@ def test_the_job_loads(job):
 
         run = load(job).run
         assert (ROOT / "cluster" / "shapes" / f"{run.scale.shape}.yaml").is_file()
+    elif verb == "ingest":
+        from jetscale.data.ingest.job import load
+
+        assert load(job).files
     else:
         assert verb == "generate", f"no verb {verb!r}"
         from jetscale.data.generate import load

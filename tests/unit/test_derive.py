@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+import vector
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,6 +52,28 @@ def _fitted(values: Values, table: pa.Table, weight_B: np.ndarray) -> Derived:
 def _run(derive: Values, **stream: object) -> Run:
     values = {"system": "assigner", "stream": {"samples": {"a": {"events": "a"}}, "derive": derive, **stream}}
     return resolve([("job", values)], "job").run
+
+
+JET = st.tuples(st.floats(1, 1e3), st.floats(-3, 3), st.floats(-3, 3), st.floats(0, 99))
+JETS = st.lists(st.lists(JET, max_size=5), min_size=1, max_size=9)
+
+
+@given(JETS, st.integers(1, 6), st.floats(0, 500, width=32))
+def test_counts_members_and_masses_are_those_of_a_loop(jets: list[list[tuple[float, ...]]], n: int, low: float) -> None:
+    columns = {name: [[jet[place] for jet in event] for event in jets] for place, name in
+               enumerate(("jet_pt", "jet_eta", "jet_phi", "jet_mass"))}  # fmt: skip
+    table = pa.table({name: pa.array(lists, pa.list_(pa.float64())) for name, lists in columns.items()})
+    pts = columns["jet_pt"]
+    counted = _made({"by": "Count", "of": "jet_pt", "low": low, "high": 700}, table)
+    assert counted.tolist() == [sum(low <= pt < 700 for pt in event) for event in pts]
+    members = _made({"by": "Nth", "of": "jet_pt", "n": n, "missing": -1}, table)
+    assert members.tolist() == [event[n - 1] if len(event) >= n else -1 for event in pts]
+    for first in (None, n):
+        sums = [sum((vector.obj(pt=pt, eta=eta, phi=phi, mass=mass) for pt, eta, phi, mass in event[:first]),
+                    vector.obj(px=0, py=0, pz=0, E=0)) for event in jets]  # fmt: skip
+        made = _made({"by": "Mass", "of": "jet", "first": first}, table)
+        rounding = 1e-6 * max(one.E for one in sums) + 1e-9
+        assert np.allclose(made, [np.sqrt(max(one.mass2, 0)) for one in sums], atol=rounding)
 
 
 def test_sums_and_counts_are_those_of_each_list() -> None:

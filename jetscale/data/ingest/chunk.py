@@ -9,7 +9,7 @@ import awkward as ak
 import numpy as np
 import pyarrow as pa
 
-from jetscale.derive import Range
+from jetscale.derive import Range, between
 from jetscale.schema import Column, Schema
 
 
@@ -99,17 +99,6 @@ def chunk_of(array: ak.Array, columns: Schema) -> Chunk:
     return Chunk(len(array), numbers, members, bounds, columns)
 
 
-def within(values: np.ndarray, ends: Range) -> np.ndarray:
-    """Which numbers lie in [low, high); what is not a number does not."""
-    low, high = ends
-    keep: np.ndarray = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(len(values), dtype=bool)
-    if low is not None:
-        keep &= values >= low
-    if high is not None:
-        keep &= values < high
-    return keep
-
-
 def events_with(chunk: Chunk, column: Column, bad: np.ndarray) -> np.ndarray:
     """Events to which a bad number of a column belongs, (B,) bool; `bad` is as the column's values."""
     if not column.of:
@@ -125,7 +114,7 @@ def kept(chunk: Chunk, keep: Mapping[str, Mapping[str, Range]]) -> tuple[Chunk, 
     for collection, ranges in keep.items():
         keep_M = np.ones(len(chunk.members[f"{collection}_{next(iter(ranges))}"]), dtype=bool)
         for name, ends in ranges.items():
-            keep_M &= within(chunk.members[f"{collection}_{name}"], ends)
+            keep_M &= between(chunk.members[f"{collection}_{name}"], ends)
         left[collection] = int(len(keep_M) - keep_M.sum())
         chunk = chunk.only_members(collection, keep_M)
     return chunk, left

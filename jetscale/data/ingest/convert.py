@@ -20,13 +20,13 @@ import torch
 from jetscale.config import digest
 from jetscale.data.formats.open import reader
 from jetscale.data.ingest import files
-from jetscale.data.ingest.chunk import Chunk, chunk_of, events_with, kept, within
+from jetscale.data.ingest.chunk import Chunk, chunk_of, events_with, kept
 from jetscale.data.ingest.files import Stamp
 from jetscale.data.ingest.golden import Golden
 from jetscale.data.ingest.job import Ingest
 from jetscale.data.ragged import take
 from jetscale.data.rows import Rows
-from jetscale.derive import Ends, content
+from jetscale.derive import Ends, between, content
 from jetscale.errors import ConfigError, DataError, nearest
 from jetscale.events import ROW_GROUP, Shard, describe_shard, shard_in
 from jetscale.schema import EVENT_ID, JET_EVENTS, WEIGHT, Column, Schema
@@ -331,7 +331,7 @@ def _derived(recipe: Recipe, table: pa.Table, counts: Counts) -> pa.Table:
 
 def _selected(recipe: Recipe, table: pa.Table, counts: Counts) -> pa.Table:
     for name, ends in recipe.job.select.items():
-        table = _only(table, within(table[name].to_numpy(), ends), f"{name} is not in {_said(ends)}", counts)
+        table = _only(table, between(table[name].to_numpy(), ends), f"{name} is not in {_said(ends)}", counts)
     return table
 
 
