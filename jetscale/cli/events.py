@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -112,5 +111,16 @@ def told(manifest: Manifest) -> Iterator[str]:
                 yield f"  {title.replace('_', ' ')}: {number:,}  {why}"
     unit = next(column.unit for column in manifest.columns if column.name == "weight")
     yield f"the weights sum to {manifest.sum_weight:.6g} {unit}".rstrip()
-    for _, names in groupby(made["absent"], lambda name: name.partition("_")[0]):
-        yield f"  in no file, so not in the sample: {', '.join(names)}"
+    if made["absent"]:
+        yield f"in no file, so not in the sample: {', '.join(_grouped(manifest))}"
+
+
+def _grouped(manifest: Manifest) -> Iterator[str]:
+    """What no file had: collections of which there is nothing, and single columns."""
+    absent = list(manifest.made_by["absent"])
+    for collection in manifest.made_by["job"]["map"]["columns"]:
+        gone = [name for name in absent if name.startswith(f"{collection}_")]
+        if gone and not any(column.of == collection for column in manifest.columns):
+            absent = [name for name in absent if name not in gone]
+            yield f"all of {collection}"
+    yield from absent

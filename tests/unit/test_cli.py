@@ -19,7 +19,7 @@ from jetscale.events import Events
 from jetscale.systems.assigner import Assigner
 from jetscale.train.checkpoint import read_data
 
-COMMANDS = ["quickstart", "generate", "systems", "show", "train", "score", "export", "report", "doctor"]
+COMMANDS = ["quickstart", "generate", "ingest", "systems", "show", "train", "score", "export", "report", "doctor"]
 
 
 @pytest.fixture
