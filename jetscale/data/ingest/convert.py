@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 
 from jetscale.config import digest
-from jetscale.data.formats.open import reader
+from jetscale.data.formats.open import entered
 from jetscale.data.ingest import files
 from jetscale.data.ingest.chunk import Chunk, chunk_of, events_with, kept
 from jetscale.data.ingest.files import Stamp
@@ -32,6 +32,8 @@ from jetscale.events import ROW_GROUP, Shard, describe_shard, shard_in
 from jetscale.schema import EVENT_ID, JET_EVENTS, WEIGHT, Column, Schema
 
 STAMP = "jetscale.ingested"
+# What may change without making the rows anew: more files, and what the weights sum to.
+FREE = {"files", "cross_section_pb", "luminosity_fb", "sum_of_weights"}
 ENTRY_BITS = 27
 KEY_BITS = 36
 ROUNDING = 1e-3  # a mass so much below zero, in units of the momentum, is one of zero that was rounded
@@ -55,8 +57,7 @@ class Recipe:
     @cached_property
     def digest(self) -> str:
         """Twelve hex digits that name what becomes of an entry, but for the scale of its weight."""
-        said = self.job.model_dump(mode="json", exclude={"name", "files", "cross_section_pb", "luminosity_fb",
-                                                         "sum_of_weights", "golden", "derive"})  # fmt: skip
+        said = self.job.model_dump(mode="json", exclude=FREE | {"name", "golden", "derive"}, exclude_defaults=True)
         golden = hashlib.sha256(b"".join(part.tobytes() for part in (self.golden.first, self.golden.last))
                                 ).hexdigest() if self.golden else None  # fmt: skip
         derive = {name: content(how) for name, how in self.job.derive.items()}
@@ -157,7 +158,7 @@ def convert(recipe: Recipe, part: Part, scale: float, out: Path) -> tuple[Shard,
     counts = Counts()
     if files.stamp(part.file, part.stamp).hash != part.stamp.hash:
         raise DataError("changed while it was being converted", where=part.file, cure="run the same command again")
-    with reader(part.file, recipe.job.map) as source, shard_in(out, recipe.schema) as pieces:
+    with entered(part.file, recipe.job.map, part.stamp.hash) as source, shard_in(out, recipe.schema) as pieces:
         chunks = source.read(part.start, part.stop, recipe.columns)
         for table in in_groups(_tables(recipe, part, scale, chunks, counts)):
             pieces.add(table)

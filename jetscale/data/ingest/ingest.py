@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,8 +20,9 @@ from typing import NamedTuple, TypeVar
 import jetscale
 from jetscale.config import Values, digest, leaves
 from jetscale.data.cluster import cluster
+from jetscale.data.formats.open import close
 from jetscale.data.ingest import golden
-from jetscale.data.ingest.convert import Counts, Part, Recipe, convert, rescale, stamp
+from jetscale.data.ingest.convert import FREE, Counts, Part, Recipe, convert, rescale, stamp
 from jetscale.data.ingest.files import find
 from jetscale.data.ingest.golden import Golden
 from jetscale.data.ingest.job import Ingest
@@ -39,8 +40,6 @@ LOCK = "_lock"
 LIBRARIES = ("uproot", "awkward", "pyarrow")
 SMALL = 50_000_000  # bytes
 SHOWN = 10  # files that could not be converted and are named in the error
-# What may change without making the rows anew: more files, and what the weights sum to.
-FREE = {"files", "cross_section_pb", "luminosity_fb", "sum_of_weights"}
 
 
 T = TypeVar("T")
@@ -88,8 +87,6 @@ def prepare(job: Ingest, out: Path) -> Work:
     Raises:
         ConfigError: no files, a golden JSON that is none, a folder that holds another sample.
     """
-    job = job.but(files=[file if is_url(file) or file.startswith("@") else str(Path(file).expanduser().absolute())
-                         for file in job.files])  # fmt: skip
     mask = golden.load(Path(job.golden)) if job.golden else None
     work = Work(job, find(job.files, "ingest.files"), mask, _settings(job), out)
     _refuse_other(work)
@@ -114,7 +111,10 @@ def converting(work: Work, *, here: bool) -> Iterator[Progress]:
     job, out, bad = work.job, work.out, dict[str, str]()
     out.mkdir(parents=True, exist_ok=True)
     busy = ConfigError("another jetscale ingest is at work here", where=str(out), cure="wait for it, or stop it")
-    with held(out / LOCK, busy), nullcontext() if here else cluster(shape("laptop")):
+    with held(out / LOCK, busy), ExitStack() as stack:
+        stack.callback(close)
+        if not here:
+            stack.enter_context(cluster(shape("laptop")))
         _refuse_other(work)
         for left in out.glob(".*.part"):
             left.unlink()
@@ -135,8 +135,8 @@ def converting(work: Work, *, here: bool) -> Iterator[Progress]:
 
 
 def _settings(job: Ingest) -> Values:
-    """What decides the rows, by content."""
-    values = {key: value for key, value in job.values().items() if key not in FREE}
+    """What decides the rows, by content; defaults are left out, so that a new key makes no old sample another."""
+    values = job.model_dump(mode="json", exclude=FREE, exclude_defaults=True)
     values["derive"] = {name: content(how) for name, how in job.derive.items()}
     if job.golden:
         values["golden"] = hashlib.sha256(Path(job.golden).read_bytes()).hexdigest()
