@@ -68,10 +68,10 @@ def started_ray(terminal: Terminal, given: Shape | None) -> Iterator[None]:
         yield
 
 
-def tell(terminal: Terminal, counts: Iterable[int], total: int) -> None:
-    """Say now and then how many events are done."""
+def tell(terminal: Terminal, counts: Iterable[int], total: int, of: str = "events") -> None:
+    """Say now and then how many events, or what else, are done."""
     next_s = time.monotonic() + terminal.every_s
     for done in counts:
         if time.monotonic() >= next_s:
-            terminal.say(f"  {done} of {total} events")
+            terminal.say(f"  {done} of {total} {of}")
             next_s = time.monotonic() + terminal.every_s

@@ -115,7 +115,7 @@ def score(
     events: Annotated[Path, typer.Option("--events", metavar="DIR", help="the sample to score, or shipped:NAME")],
     out: Out,
     format: Annotated[
-        Literal["parquet", "root"], typer.Option(help="root: also a file for ROOT, OUT.root beside the folder")
+        Literal["parquet", "root"], typer.Option(help="root: for ROOT too, OUT.root and OUT.friends beside the folder")
     ] = "parquet",
     constants: Annotated[
         list[str] | None,
@@ -127,6 +127,7 @@ def score(
     Runs that are all folds of one split give one sample: every event is scored by the run that has not seen it. A
     scoring that was interrupted goes on where it was.
     """
+    from jetscale.evaluate.friends import origins, write_friends
     from jetscale.evaluate.root import refuse_stranger, write_root
     from jetscale.evaluate.score import scoring
     from jetscale.events import Events
@@ -147,6 +148,10 @@ def score(
             tell(terminal, scoring(own, sample, place, constants=numbers), len(sample))
         scored = Events.open(place)
         terminal.say(f"scored: {write_root(scored, roots[place]) if place in roots else place}")
+        if place in roots and (sources := origins(scored)):
+            friends = place.resolve().with_name(f"{place.resolve().name}.friends")
+            tell(terminal, (done for done, _ in enumerate(write_friends(scored, friends), 1)), len(sources), "files")
+            terminal.say(f"friends of the {len(sources)} files that the sample was made of: {friends}")
 
 
 @training.command(epilog="Example: jetscale export run --out model")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import awkward as ak
+import numpy as np
 import pyarrow as pa
 import uproot
 
@@ -29,7 +32,7 @@ def write_root(events: Events, file: Path) -> Path:
     """
     if file.exists():
         refuse_stranger(file)
-        if _mark(file) == events.fingerprint:
+        if mark_of(file) == events.fingerprint:
             return file
         raise DataError("holds another sample", where=str(file), cure="choose another --out, or remove this file")
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -38,9 +41,9 @@ def write_root(events: Events, file: Path) -> Path:
         with uproot.recreate(beside) as root:
             for shard in events.manifest.shards:
                 for table in events.pieces(events.schema.names, shard, ROWS):
-                    branches = _branches(table, events.schema)
+                    branches = branches_of(table, events.schema)
                     if TREE not in root:
-                        root.mktree(TREE, {name: ak.type(array).content for name, array in branches.items()})
+                        new_tree(root, TREE, branches)
                     root[TREE].extend(branches)
             root[MARK] = events.fingerprint
         os.replace(beside, file)
@@ -55,12 +58,12 @@ def refuse_stranger(file: Path) -> None:
     Raises:
         DataError: it is something else.
     """
-    if file.exists() and _mark(file) is None:
+    if file.exists() and mark_of(file) is None:
         raise DataError("is in the way: jetscale has not written it", where=str(file),
                         cure="choose another --out, or move it")  # fmt: skip
 
 
-def _mark(file: Path) -> str | None:
+def mark_of(file: Path) -> str | None:
     """The fingerprint of the sample in a file, None where it holds something else."""
     try:
         with uproot.open(file) as root:
@@ -69,13 +72,25 @@ def _mark(file: Path) -> str | None:
         return None
 
 
-def _branches(table: pa.Table, schema: Schema) -> dict[str, ak.Array]:
-    branches = {column.name: ak.Array(flat(table[column.name])) for column in schema.each() if not column.of}
+def new_tree(root: Any, name: str, branches: Mapping[str, ak.Array]) -> None:
+    """An empty tree in an open file, with the types of these branches."""
+    root.mktree(name, {branch: ak.type(array).content for branch, array in branches.items()})
+
+
+def branches_of(table: pa.Table, schema: Schema) -> dict[str, ak.Array]:
+    """Columns as a tree takes them: a collection is one branch of records, which becomes a branch per column."""
+    branches = {column.name: ak.Array(_numbers(table[column.name])) for column in schema.each() if not column.of}
     for collection in schema.collections:
         counts = lengths(table, collection, schema)
         branches[collection] = ak.unflatten(
             ak.zip({
-                column.name.removeprefix(f"{collection}_"): flat(table[column.name])
+                column.name.removeprefix(f"{collection}_"): _numbers(table[column.name])
                 for column in schema.each() if column.of == collection
             }), counts)  # fmt: skip
     return branches
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """All numbers of a column; those of one byte are wider, which ROOT would show as letters."""
+    values = flat(column)
+    return values.astype(np.int32) if values.dtype == np.int8 else values
