@@ -38,10 +38,6 @@ class Chunk:
             return replace(self, columns=columns, members=self.members | added)
         return replace(self, columns=columns, numbers=self.numbers | added)
 
-    def owner(self, collection: str) -> np.ndarray:
-        """The event of every member, (M,)."""
-        return np.repeat(np.arange(self.rows), np.diff(self.bounds[collection]))
-
     def only(self, keep_B: np.ndarray) -> Chunk:
         """Some of the events."""
         if keep_B.all():
@@ -72,7 +68,10 @@ class Chunk:
         falls[bounds[(bounds > 0) & (bounds < len(values_M))] - 1] = True
         if falls.all():
             return self
-        return self.with_members(collection, np.lexsort((-values_M, self.owner(collection))), bounds)
+        lists = ak.contents.ListOffsetArray(ak.index.Index64(bounds), ak.contents.NumpyArray(values_M))
+        place = ak.argsort(ak.Array(lists), axis=1, ascending=False, stable=True)
+        order_M = ak.to_numpy(ak.flatten(place, axis=1)) + np.repeat(bounds[:-1], np.diff(bounds))
+        return self.with_members(collection, order_M, bounds)
 
     def table(self) -> pa.Table:
         """The same in Arrow."""

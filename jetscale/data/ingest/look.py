@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jetscale.config import Config, digest
-from jetscale.data.formats.open import reader
+from jetscale.data.formats.open import entered
 from jetscale.data.formats.reader import Look
 from jetscale.data.ingest.files import Stamp, stamp
 from jetscale.data.ingest.job import Ingest, Map
@@ -57,7 +57,7 @@ def look(file: str, how: Map, known: Seen | None) -> Seen:
     now = stamp(file, known.stamp if known else None)
     if known and known.stamp.hash == now.hash:
         return Seen(file=file, stamp=now, look=known.look)
-    with reader(file, how) as source:
+    with entered(file, how, now.hash) as source:
         return Seen(file=file, stamp=now, look=source.look())
 
 
