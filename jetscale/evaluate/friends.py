@@ -99,11 +99,11 @@ def _where(events: Events) -> dict[int, list[Span]]:
     """The shards that have events of each origin, by its bits in their ids."""
     found: dict[int, list[Span]] = {}
     for shard in events.manifest.shards:
-        id_B = np.sort(flat(events.read(["event_id"], shard)["event_id"]))
-        keys, begins = np.unique(id_B >> ENTRY_BITS, return_index=True)
-        entry_B = id_B & ((1 << ENTRY_BITS) - 1)
-        for key, begin, end in zip(keys.tolist(), begins, [*begins[1:], len(id_B)], strict=True):
-            found.setdefault(key, []).append(Span(shard, int(entry_B[begin]), int(entry_B[end - 1]) + 1))
+        id_B = flat(events.read(["event_id"], shard)["event_id"])
+        key_B, entry_B = id_B >> ENTRY_BITS, id_B & ((1 << ENTRY_BITS) - 1)
+        for key in np.unique(key_B).tolist():
+            own = entry_B[key_B == key]
+            found.setdefault(key, []).append(Span(shard, int(own.min()), int(own.max()) + 1))
     return found
 
 
