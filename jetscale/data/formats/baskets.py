@@ -10,11 +10,10 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from jetscale.data.formats.branches import Branches
+from jetscale.data.formats.branches import AGAIN, Branches
 from jetscale.errors import DataError
 
 CHUNK = 32_000_000  # bytes of the branches that are read, decompressed
-AGAIN = "copy or make the file anew, or leave it out"
 Arrays = Mapping[str, ak.Array]
 
 
@@ -70,8 +69,8 @@ def _bounds(tree: Any, start: int, stop: int, step: int) -> list[int]:
 
 def reason_of(problem: Exception) -> str:
     """An exception in one line."""
-    said = str(problem).strip().splitlines() or [""]
-    return f"{said[0][:200]} ({type(problem).__name__})"
+    said = " ".join(str(problem).split())
+    return f"{said[:200]}{'...' if len(said) > 200 else ''} ({type(problem).__name__})"
 
 
 def _unread(branches: Branches, keys: Set[str], first: int, stop: int, problem: Exception, where: str) -> DataError:

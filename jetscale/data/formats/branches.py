@@ -14,6 +14,7 @@ from jetscale.data.ingest.mapping import Form
 from jetscale.data.ingest.values import Numbers
 from jetscale.errors import DataError
 
+AGAIN = "copy or make the file anew, or leave it out"
 INDEXED = re.compile(r"(.+)\[(\d+)\]")
 NOTHING = Form("")
 
@@ -38,25 +39,27 @@ class Branches(Mapping[str, Form]):
         self.is_ntuple = isinstance(tree, uproot.behaviors.RNTuple.RNTuple)
         self.keys_by_name: dict[str, str] = {}
         self.fields: dict[str, Any] = {}
+        self.names: dict[str, None] = {}  # of each field one, in order
         self._forms: dict[str, Any] = {}
         for key, field in tree.items(recursive=not self.is_ntuple):
             if tree.get(key) is not field:  # of two that have one name, uproot reads the other
                 continue
             self.fields[key] = field
+            self.names[field.name] = None
             for name in (key, field.name, field.name.split("[")[0]):
                 self.keys_by_name.setdefault(name, key)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.keys_by_name)
+        return iter(self.names)
 
     def __len__(self) -> int:
-        return len(self.keys_by_name)
+        return len(self.names)
 
     def __getitem__(self, name: str) -> Form:
         place = self.place(name)
         form = described(self._form(place.key), place.inside)
         if place.at is None:
-            return form._replace(said=str(self.fields[place.key].typename))
+            return form._replace(said=self._typename(place.key))
         *outer, inner = form.axes or [0]
         if outer if inner is None else inner <= place.at:
             raise KeyError(name)
@@ -99,6 +102,10 @@ class Branches(Mapping[str, Form]):
         for member in place.inside:
             array = array[member]
         numbers = _unpacked(array.layout)
+        ends = numbers.bounds
+        if ends is not None and (ends[-1] > len(numbers.values) or (np.diff(ends) < 0).any()):
+            said = f"branch {name!r} has lists that do not follow each other, behind entry {first}"
+            raise DataError(said, where=where, cure=AGAIN)
         if place.at is None:
             return numbers
         if numbers.values.ndim > 1:
@@ -111,6 +118,12 @@ class Branches(Mapping[str, Form]):
                             "asked for", where=where, cure="put it under the name of a collection: there, every event "
                             "may have its own length")  # fmt: skip
         return Numbers(numbers.values[numbers.bounds[:-1] + place.at])
+
+    def _typename(self, key: str) -> str:
+        try:
+            return str(self.fields[key].typename)
+        except Exception:  # uproot has no names for some of the types that it reads
+            return ""
 
     def _form(self, key: str) -> Any:
         """Awkward's form of a field, None where it has none."""
@@ -157,7 +170,7 @@ def _unpacked(layout: Any) -> Numbers:
     if layout.is_list and not layout.is_regular:
         packed = layout.to_ListOffsetArray64(True)
         bounds = np.asarray(packed.offsets.data)
-        return Numbers(_dense(packed.content[: bounds[-1]]), bounds)
+        return Numbers(_dense(packed.content[: max(bounds[-1], 0)]), bounds)
     return Numbers(_dense(layout))
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import uproot
 from uproot.source.fsspec import FSSpecSource
 
-from jetscale.data.formats.baskets import AGAIN, chunks_of, reason_of
-from jetscale.data.formats.branches import Branches
+from jetscale.data.formats.baskets import chunks_of, reason_of
+from jetscale.data.formats.branches import AGAIN, Branches
 from jetscale.data.formats.reader import Look, Reader
 from jetscale.data.ingest.job import Map
 from jetscale.data.ingest.mapping import Plan, plan
@@ -41,11 +41,18 @@ class RootReader(Reader):
             kinds = self._root.classnames(cycle=False)
             self._trees = {name: kind for name, kind in kinds.items() if kind in TREES}
         except Exception as problem:  # uproot raises whatever its parsing trips over
+            self._close()
             raise _unopened(self.file, problem) from None
+        if error := _cut(self.file, self._root.file.source.num_bytes, self._root.file.fEND):
+            self._close()
+            raise error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
                  trace: TracebackType | None) -> None:  # fmt: skip
+        self._close()
+
+    def _close(self) -> None:
         if self._root is not None:
             self._root.close()
 
@@ -86,22 +93,19 @@ class RootReader(Reader):
                             cure="choose one of them with `tree: NAME` in your map")  # fmt: skip
         return next(iter(self._trees))
 
-    @cached_property
-    def _tree(self) -> Any:
-        return self._open(self._name)
-
-    def _open(self, name: str) -> Any:
+    def _open(self, name: str) -> Branches:
         try:
-            tree = self._root[name]
-            tree.keys()
+            branches = Branches(self._root[name])
+            if branches.is_ntuple:
+                len(branches.tree.page_link_list)  # read here, so that a fault in it is the tree's and no branch's
         except Exception as problem:
             said = f"tree {name!r} cannot be read: {reason_of(problem)}"
             raise DataError(said, where=self.file, cure=AGAIN) from None
-        return tree
+        return branches
 
     @property
     def _entries(self) -> int:
-        return int(self._tree.num_entries)
+        return int(self._branches.tree.num_entries)
 
     @cached_property
     def _key(self) -> str:
@@ -110,7 +114,7 @@ class RootReader(Reader):
 
     @cached_property
     def _branches(self) -> Branches:
-        return Branches(self._tree)
+        return self._open(self._name)
 
     @cached_property
     def _plan(self) -> Plan:
@@ -129,7 +133,7 @@ class RootReader(Reader):
         if weight.generator is None or weight.generator not in self._branches:
             return None
         if weight.sum is not None and weight.sum.tree in self._trees:
-            account = Branches(self._open(weight.sum.tree))
+            account = self._open(weight.sum.tree)
             for name in weight.sum.branch:
                 if name in account:
                     return _sum(account, name, self.file)
@@ -137,10 +141,11 @@ class RootReader(Reader):
 
 
 def _sum(branches: Branches, name: str, where: str) -> float:
-    """Over all entries."""
+    """Over all entries but those whose weight is no number: these events are rejected, and counted, later."""
     total = 0.0
     for first, _, arrays in chunks_of(branches, (name,), 0, int(branches.tree.num_entries), where):
-        total += float(branches.numbers(name, arrays, first, where).values.sum(dtype=np.float64))
+        values = branches.numbers(name, arrays, first, where).values
+        total += float(values[np.isfinite(values)].sum(dtype=np.float64))
     return total
 
 
@@ -158,9 +163,15 @@ def _unopened(file: str, problem: Exception) -> DataError:
     if head[:4] != b"root":
         return DataError(f"is not a ROOT file: it begins with {head[:16]!r}", where=file, cure="give ROOT files; "
                          "a page of HTML means that the server wants another URL or a login")  # fmt: skip
-    if size < (end := _said_end(head)):
-        return DataError(f"is truncated: it has {size} of {end} bytes", where=file, cure=AGAIN)
-    return DataError(f"is corrupt: {reason_of(problem)}", where=file, cure=AGAIN)
+    corrupt = DataError(f"is corrupt: {reason_of(problem)}", where=file, cure=AGAIN)
+    return _cut(file, size, _said_end(head)) or corrupt
+
+
+def _cut(file: str, size: int | None, end: int) -> DataError | None:
+    """Whether less of a file is there than it says; some servers do not say how much."""
+    if size is None or size >= end:
+        return None
+    return DataError(f"is truncated: it has {size} of {end} bytes", where=file, cure=AGAIN)
 
 
 def _said_end(head: bytes) -> int:

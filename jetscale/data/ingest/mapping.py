@@ -122,7 +122,7 @@ class _Finder:
             if of:
                 self.leads.setdefault(of, self._lead(collection, recipes) or found[0])
                 self._check_slots(of, found)
-            column = self._column(name, of, None if member in recipes else specs[member], found[0])
+            column = self._column(name, of, specs.get(member, Branch(branch=(member,))), found[0], member in recipes)
             made = Made(column, found, recipe)
             yield made
             yield from self._varied(made, collection)
@@ -139,10 +139,13 @@ class _Finder:
         return KINDS[(whole or kinds)[0]] if kinds else {}
 
     def _no_jets(self, lacking: Mapping[str, Branch]) -> DataError:
-        said = "; ".join(f"no branch {' or '.join(map(repr, one.branch))} for jet_{name}"
-                         for name, one in lacking.items())  # fmt: skip
+        more = {
+            name: f" or {len(one.branch) - 1} more names" if one.branch[1:] else "" for name, one in lacking.items()
+        }
+        said = ", ".join(f"jet_{name} ({one.branch[0]!r}{more[name]})" for name, one in lacking.items())
         first = next(iter(lacking.values())).branch[0]
-        return DataError(said, where=self.file, cure=f"{nearest(first, self.branches)}; name them in your map")
+        return DataError(f"has no branch for {said}", where=self.file,
+                         cure=f"{nearest(first, self.branches)}; name them in your map")  # fmt: skip
 
     def _lead(self, collection: str, recipes: Mapping[str, Recipe]) -> Source | None:
         """The branch whose members are the collection's."""
@@ -155,17 +158,17 @@ class _Finder:
         """The unit of a branch whose map does not say it."""
         return self.how.energy if of and member in ENERGIES else "rad" if of and member == "phi" else ""
 
-    def _column(self, name: str, of: str | None, spec: Branch | None, source: Source) -> Column:
-        """A column as `JET_EVENTS` has it, a component of a momentum, which has no branch, or one of the map's own."""
+    def _column(self, name: str, of: str | None, spec: Branch, source: Source, momentum: bool) -> Column:
+        """A column as `JET_EVENTS` has it, a component of a momentum, or one of the map's own."""
         member = name.removeprefix(f"{of}_")
         if name in JET_EVENTS:
             if JET_EVENTS[name].of != of:
                 raise DataError(f"{name!r} holds one number per {JET_EVENTS[name].of or 'event'}", where=self.file,
                                 cure="give the column of your map another name")  # fmt: skip
             return JET_EVENTS[name]
-        if spec is None:
+        if momentum:
             unit, doc = MOMENTA[member]
-            return Column(name=name, of=of, dtype="float32", unit=unit, doc=doc)
+            return Column(name=name, of=of, dtype="float32", unit=unit, doc=doc, missing=spec.missing)
         unit = spec.unit or self._unit(of, member)
         return Column(name=name, of=of, dtype=spec.dtype or _dtype(source), unit="GeV" if unit in GEV else unit,
                       doc=f"branch {' or '.join(spec.branch)}", missing=spec.missing)  # fmt: skip
@@ -249,7 +252,7 @@ class _Finder:
 
     def _check(self, branch: str, where: str, collection: str, numbered: bool) -> None:
         form, per_event = self.branches[branch], collection == "event" or numbered
-        said = form.said or form.number
+        said = form.said or form.number or "objects"
         if own(form.number) is None:
             raise DataError(f"branch {branch!r} holds {said}, no numbers that can be kept", where=self.file,
                             cure="leave it out of your map, or take a number of it as NAME.member")  # fmt: skip
