@@ -59,6 +59,7 @@ LIBRARIES: dict[str, set[str]] = {
     "mplhep": {"evaluate"},
     "pythia8mc": {"data"},
     "fastjet": {"data"},
+    "h5py": {"data"},
     "onnx": {"evaluate.onnx"},
     "onnxruntime": {"evaluate.onnx"},
 }
@@ -169,7 +170,7 @@ def test_the_table_bites(root, tmp_path, file, line, found):
 
 def test_every_library_is_declared(root, project):
     extras = project["project"]["optional-dependencies"]
-    wanted = [*project["project"]["dependencies"], *extras["mc"], *extras["export"]]
+    wanted = [*project["project"]["dependencies"], *extras["mc"], *extras["export"], *extras["formats"]]
     declared = {re.split(r"[\[<>=~! ]", name)[0].lower() for name in wanted}
     provides = importlib.metadata.packages_distributions()
     missing = set()
