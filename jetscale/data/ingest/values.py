@@ -126,7 +126,7 @@ class Entries:
         if of in self.plan.counts:
             taken_BM = np.arange(slots) < self._count(of, slots)[:, None]
         elif self.plan.pad is not None:
-            taken_BM = ~_holds(numbers.values, self.plan.pad)
+            taken_BM = numbers.values != self.plan.pad  # numpy rounds the pad as the file's type does
         else:
             taken_BM = np.ones(numbers.values.shape, dtype=bool)
         return Members(np.concatenate([[0], np.cumsum(taken_BM.sum(1), dtype=np.int64)]), taken_BM)
@@ -168,13 +168,6 @@ class Entries:
     def _entry(self, index: int, of: str | None) -> int:
         bounds = self._members_of(of).bounds if of else np.arange(self.rows + 1)
         return self.first + int(np.searchsorted(bounds, index, side="right")) - 1
-
-
-def _holds(values: np.ndarray, pad: float) -> np.ndarray:
-    """Where a pad stands, as the file's type rounds it."""
-    if values.dtype.kind != "f":
-        return np.asarray(values == pad)
-    return np.asarray(values == values.dtype.type(pad))
 
 
 def _named(source: Source) -> str:
