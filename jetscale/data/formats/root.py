@@ -90,7 +90,7 @@ class RootReader(Reader):
             return tree
         if len(self._trees) > 1:
             raise DataError(f"holds {len(self._trees)} trees: {said}", where=self.file,
-                            cure="choose one of them with `tree: NAME` in your map")  # fmt: skip
+                            cure="choose one of them: --tree NAME, or `tree: NAME` in your map")  # fmt: skip
         return next(iter(self._trees))
 
     def _open(self, name: str) -> Branches:
