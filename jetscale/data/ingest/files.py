@@ -13,11 +13,12 @@ from typing import Any
 import fsspec
 
 from jetscale.config import Config
-from jetscale.data.ingest.remote import absent, filesystem, is_url, opened, reaching
+from jetscale.data.ingest.remote import absent, filesystem, is_url, reaching
 from jetscale.errors import ConfigError, DataError, nearest
 
 SUFFIXES = (".root", ".h5", ".hdf5", ".npz")
 ENDS = 1 << 16
+ASKED = ("root", "http", "https")  # protocols where `?` begins what the server is told
 MAGIC = re.compile(r"[*?\[]")
 MARKS = ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "modified")
 
@@ -59,7 +60,6 @@ def _stamp_of_path(path: Path, known: Stamp | None) -> Stamp:
 
 def _stamp_of_url(url: str, known: Stamp | None) -> Stamp:
     fs, path = filesystem(url)
-    fs.dircache.clear()
     info = fs.info(path)
     if info.get("type") == "directory":
         raise DataError("is a folder, not a file", where=url, cure="end it with a slash to mean the files below it")
@@ -70,7 +70,8 @@ def _stamp_of_url(url: str, known: Stamp | None) -> Stamp:
     if known and mark and (known.size, known.mark) == (size, mark):
         return known
     digest = hashlib.sha256(f"{size} {mark} ".encode())
-    with opened(url) as stream:
+    # Without a cache, which would read megabytes ahead.
+    with fs.open(path, "rb", cache_type="none") as stream:
         digest.update(stream.read(min(ENDS, size)))
         stream.seek(max(0, size - ENDS))
         digest.update(stream.read(min(ENDS, size)))
@@ -84,7 +85,8 @@ def find(patterns: Sequence[str], where: str) -> list[str]:
     depth, `{a,b}` for either; a folder, which stands for all *.root, *.h5, *.hdf5 and *.npz below it; or `@LIST.txt`,
     a file with one of all these a line, relative to its own folder, where empty lines and those with `#` are passed
     over. Hidden files are only found by a pattern that has the dot. At https:// nothing can be listed, so `*` and
-    folders do not work there. Whether a URL that has no `*` exists is seen when it is read. `where` names the job.
+    folders do not work there; there and at root:// `?` begins what the server is told. Whether a URL without `*` exists
+    is seen when it is read. `where` names the job.
 
     Raises:
         ConfigError: a pattern that cannot be meant.
@@ -132,24 +134,26 @@ def _choices(pattern: str) -> list[str]:
 
 def _here(pattern: str, where: str) -> list[str]:
     path = Path(pattern).expanduser().absolute()
+    real, text = os.path.realpath(path), os.path.normpath(path)
+    if path.exists() and real != os.path.realpath(text):
+        text = real  # behind a link, `..` is not the name before
     if path.is_file():
-        return [str(path)]
-    fs, text = fsspec.filesystem("file"), os.path.normpath(path)
+        return [text]
+    fs = fsspec.filesystem("file")
     return _below(fs, text, where) if path.is_dir() else _globbed(fs, text, pattern, where)
 
 
 def _at_url(url: str, where: str) -> list[str]:
-    protocol, _, rest = url.partition("://")
-    if protocol.lower() == "file":
+    protocol, rest = url.lower().partition("://")[0], url.partition("://")[2]
+    if protocol == "file":
         return _here(rest, where)
     fs, path = filesystem(url)
-    fs.dircache.clear()
-    if protocol.lower() in ("http", "https"):
+    if protocol in ("http", "https"):
         if re.search(r"[*\[\]]", rest.partition("?")[0].partition("/")[2]) or url.endswith("/"):
             raise ConfigError(f"{url!r}: {protocol}:// servers do not list their files", where=where,
                               cure="write one URL a line into a file, and give it as @LIST.txt")  # fmt: skip
         return [url]
-    if MAGIC.search(path):
+    if MAGIC.search(path.partition("?")[0] if protocol in ASKED else path):
         return _globbed(fs, path, url, where)
     if not url.lower().endswith(SUFFIXES) and _is_folder(fs, path):
         return _below(fs, path, where)
@@ -184,34 +188,39 @@ def _globbed(fs: Any, path: str, pattern: str, where: str) -> list[str]:
 
 def _matching(fs: Any, folder: str, parts: Sequence[str]) -> Iterator[str]:
     """Lists only what matches; fsspec's `glob` would take a folder that cannot be listed for an empty one."""
+    yield from _among(fs, list(_members(fs, folder)), parts)
+
+
+def _among(fs: Any, members: Sequence[tuple[str, bool]], parts: Sequence[str]) -> Iterator[str]:
     first, *rest = parts
     if first == "**":
-        yield from _matching(fs, folder, rest or ["*"])
-    for path, is_folder in _members(fs, folder, hidden=first.startswith(".")):
+        yield from _among(fs, members, rest or ["*"])
+    for path, is_folder in members:
+        if _last(path).startswith(".") and not first.startswith("."):
+            continue
         if first == "**":
             yield from _matching(fs, path, parts) if is_folder else ()
-        elif fnmatchcase(path.rpartition("/")[2], first) and (rest or is_folder):
+        elif fnmatchcase(_last(path), first) and (rest or is_folder):
             yield from _matching(fs, path, rest) if rest else _readable(fs, path)
-        elif fnmatchcase(path.rpartition("/")[2], first):
+        elif fnmatchcase(_last(path), first):
             yield path
 
 
 def _readable(fs: Any, folder: str) -> Iterator[str]:
     for path, is_folder in _members(fs, folder):
-        if is_folder:
+        if is_folder and not _last(path).startswith("."):
             yield from _readable(fs, path)
-        elif path.lower().endswith(SUFFIXES):
+        elif path.lower().endswith(SUFFIXES) and not _last(path).startswith("."):
             yield path
 
 
-def _members(fs: Any, folder: str, hidden: bool = False) -> Iterator[tuple[str, bool]]:
+def _members(fs: Any, folder: str) -> Iterator[tuple[str, bool]]:
     """The paths in a folder, each with whether it is a folder again; nothing where there is no such folder."""
     for member in _listing(fs, folder) or ():
-        path = member["name"].rstrip("/")
+        path = f"{folder.rstrip('/')}/{_last(member['name'])}" if folder else _last(member["name"])
         link = bool(member.get("islink"))
-        if path == folder or (path.rpartition("/")[2].startswith(".") and not hidden) or (link and _returns(path)):
-            continue
-        yield path, member["type"] == "directory" or (link and Path(path).is_dir())
+        if member["name"].rstrip("/") != folder and not (link and _returns(path)):
+            yield path, member["type"] == "directory" or (link and Path(path).is_dir())
 
 
 def _returns(path: str) -> bool:
@@ -231,6 +240,10 @@ def _listing(fs: Any, folder: str) -> list[dict[str, Any]] | None:
             raise
 
 
+def _last(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
 def _name(fs: Any, path: str) -> str:
     return path if fs.protocol[0] == "file" else str(fs.unstrip_protocol(path))
 
@@ -239,8 +252,9 @@ def _nearby(fs: Any, folder: str, name: str) -> str:
     """The names that are there, where the first part of a path is not."""
     above, _, last = folder.rpartition("/")
     if last and _listing(fs, folder) is None:
-        return _nearby(fs, above or fs.root_marker, last)
-    names = [path.rpartition("/")[2] for path, _ in _members(fs, folder)]
+        # Who may read a bucket may seldom list the others.
+        return _nearby(fs, above or fs.root_marker, last) if above or fs.root_marker else f"there is no bucket {last!r}"
+    names = [_last(path) for path, _ in _members(fs, folder) if not _last(path).startswith(".")]
     return f"in {_name(fs, folder)} there is no {name!r}; {nearest(name, names)}"
 
 

@@ -23,7 +23,7 @@ PACKAGES = {"root": "fsspec-xrootd", "s3": "s3fs", "http": "aiohttp", "https": "
 XROOTD = {"XRD_CONNECTIONWINDOW": "10", "XRD_CONNECTIONRETRY": "2", "XRD_STREAMTIMEOUT": "60",
           "XRD_REQUESTTIMEOUT": "180", "XRD_TIMEOUTRESOLUTION": "1"}  # fmt: skip
 S3: dict[str, Any] = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 2}}
-ABSENT = re.compile(r"\[3011\]|no such file", re.IGNORECASE)
+ABSENT = re.compile(r"\[3011\]|no such file|\b404\b|NoSuchKey|NoSuchBucket", re.IGNORECASE)
 REFUSED = re.compile(r"credential|access denied|forbidden|auth|permission|\b40[13]\b", re.IGNORECASE)
 
 
@@ -40,6 +40,7 @@ def filesystem(url: str) -> tuple[Any, str]:
         DataError: its package is not installed, or the URL cannot be meant.
     """
     protocol = url.partition("://")[0].lower()
+    finite_waits()  # before the package is loaded, as some look at the environment then
     try:
         kind = fsspec.get_filesystem_class(protocol)
     except ImportError as problem:
@@ -49,9 +50,17 @@ def filesystem(url: str) -> tuple[Any, str]:
     except ValueError:
         raise ConfigError(f"no protocol {protocol!r}", where=url, cure=nearest(protocol, PACKAGES)) from None
     with reaching(url):
-        fs, path = url_to_fs(url)
+        # A remembered listing hides what others add, and that of XRootD's root also what is there.
+        fs, path = url_to_fs(url, use_listings_cache=False)
         assert isinstance(fs, kind)
         return fs, path
+
+
+def finite_waits() -> None:
+    """See to it that a server that does not answer ends in an error; to be called before anything opens a URL."""
+    for name, seconds in XROOTD.items():
+        os.environ.setdefault(name, seconds)
+    fsspec.config.conf.setdefault("s3", {}).setdefault("config_kwargs", dict(S3))
 
 
 @contextmanager
@@ -61,13 +70,14 @@ def reaching(file: str) -> Iterator[None]:
     Raises:
         DataError: no such file, a server that does not answer, refuses, or goes away.
     """
-    _patience()
+    finite_waits()
     try:
         yield
     except JetscaleError:
         raise
     except Exception as problem:  # each package raises what it likes, and few of it are OSErrors
-        raise DataError(_reason(problem), where=file, cure=_cure(problem)) from None
+        origin = _origin(problem)
+        raise DataError(_reason(origin), where=file, cure=_cure(origin)) from None
 
 
 def opened(file: str) -> BinaryIO:
@@ -88,18 +98,22 @@ def absent(problem: Exception) -> bool:
     return isinstance(problem, FileNotFoundError | NotADirectoryError) or ABSENT.search(str(problem)) is not None
 
 
-def _patience() -> None:
-    for name, seconds in XROOTD.items():
-        os.environ.setdefault(name, seconds)
-    fsspec.config.conf.setdefault("s3", {}).setdefault("config_kwargs", dict(S3))
+def _origin(problem: Exception) -> Exception:
+    """Of whatever fails at https:// fsspec says that there is no such file; the cause knows better."""
+    cause = problem.__cause__
+    if isinstance(problem, FileNotFoundError) and isinstance(cause, Exception) and not absent(cause):
+        return cause
+    return problem
 
 
 def _reason(problem: Exception) -> str:
+    if absent(problem):
+        return "is not there"
     if isinstance(problem, TimeoutError):
         return "the server does not answer in time"
-    if isinstance(problem, OSError) and problem.strerror:
-        return f"cannot be reached: {problem.strerror}"
-    text = re.sub(r"\s+", " ", str(problem)).strip()
+    text = problem.strerror if isinstance(problem, OSError) and problem.strerror else str(problem)
+    # XRootD's packages put the call in front, with addresses of Python's objects.
+    text = re.sub(r"^.*\[(ERROR|FATAL)\] ", "", re.sub(r"\s+", " ", text)).strip()
     return f"cannot be reached: {text or type(problem).__name__}"
 
 
