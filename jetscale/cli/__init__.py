@@ -14,6 +14,7 @@ from rich.text import Text
 
 from jetscale.bench.commands import bench
 from jetscale.cli.events import events
+from jetscale.cli.samples import samples
 from jetscale.cli.training import training
 from jetscale.errors import ConfigError, JetscaleError
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 
 app.add_typer(training)
 app.add_typer(events)
+app.add_typer(samples)
 app.add_typer(bench)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from jetscale.config import Values
@@ -73,20 +73,9 @@ def family(events: Events) -> Values:
 
 def rejected(made_by: Mapping[str, Any]) -> Counter[str]:
     """Events that were left out when this sample was made, by reason; those of earlier steps are not among them."""
-    whole = Counter(_counts(made_by))
-    for file in files(made_by):
-        whole.update(_counts(file))
-    return whole
+    return Counter(made_by.get("rejected", {}))
 
 
-def _counts(values: Mapping[str, Any]) -> Mapping[str, int]:
-    found: object = values.get("rejected")
-    return found if isinstance(found, Mapping) else {}
-
-
-def files(made_by: Mapping[str, Any]) -> Sequence[Values]:
-    """The files that a sample was converted from, each with what is known of it."""
-    found = made_by.get("files", [])
-    if isinstance(found, Mapping):
-        return [{"file": name, **values} for name, values in found.items() if isinstance(values, Mapping)]
-    return [dict(one) for one in found if isinstance(one, Mapping)]
+def bad_files(made_by: Mapping[str, Any]) -> dict[str, str]:
+    """Files that could not be converted, and why."""
+    return dict(made_by.get("bad", {}))

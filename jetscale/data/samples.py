@@ -59,7 +59,9 @@ def merging(samples: Sequence[Events], out: Path, *, name: str | None = None, co
                     shards.add(table)
                     done += table.num_rows
                     yield done
-        shards.finish(name, {}, {"of": [described(events) for events in samples]})
+        first, *rest = (events.manifest.cuts for events in samples)
+        cuts = first if all(other == first for other in rest) else {}
+        shards.finish(name, cuts, {"of": [described(events) for events in samples]})
 
 
 def split(events: Events, out: Path, parts: Split, *, rows: int = ROWS) -> dict[Part, Events]:

@@ -29,9 +29,11 @@ from jetscale.events import (
     shard_in,
     write_manifest,
 )
+from jetscale.lock import held
 from jetscale.schema import Schema
 
 STAMP = "jetscale.work"
+LOCK = "_lock"
 ROWS = 100_000  # events of a shard
 SHOWN = 8
 
@@ -129,16 +131,20 @@ def shards_in(out: Path, schema: Schema, work: Values, rows: int) -> Iterator[Sh
 
     Raises:
         ConfigError: shards of another command.
-        DataError: files that are no shards of any such command.
+        DataError: files that are no shards of any such command, or somebody else is at work there.
     """
-    for file in (*_left(out, work), *out.glob(".shard-*.part")):
-        file.unlink()
-    shards = Shards(out, schema, work, rows)
-    try:
-        yield shards
-    except BaseException as problem:
-        shards.give_up(problem)
-        raise
+    _left(out, work)  # what is refused leaves no folder behind
+    out.mkdir(parents=True, exist_ok=True)
+    busy = DataError("another jetscale is at work here", where=str(out), cure="wait for it, or choose another --out")
+    with held(out / LOCK, busy):
+        for file in (*_left(out, work), *out.glob(".shard-*.part")):
+            file.unlink()
+        shards = Shards(out, schema, work, rows)
+        try:
+            yield shards
+        except BaseException as problem:
+            shards.give_up(problem)
+            raise
 
 
 def is_done(out: Path, work: Values) -> bool:

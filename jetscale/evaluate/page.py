@@ -73,13 +73,18 @@ class Foot(NamedTuple):
     unlogged: Sequence[str] = ()
 
 
-def render(results: Results, pictures: Sequence[Picture], displays: Sequence[Picture], foot: Foot) -> str:
-    """The whole page as text."""
+def template(name: str) -> jinja2.Template:
+    """A page's template; pictures become part of the page."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
                                      undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      lstrip_blocks=True)  # fmt: skip
     environment.filters["picture"] = lambda picture: base64.b64encode(picture.png).decode()
-    return environment.get_template("page.html.j2").render(
+    return environment.get_template(name)
+
+
+def render(results: Results, pictures: Sequence[Picture], displays: Sequence[Picture], foot: Foot) -> str:
+    """The whole page as text."""
+    return template("page.html.j2").render(
         runs=results.runs,
         verdicts=[verdict(results, run) for run in results.runs],
         cards=_cards(results),
@@ -91,7 +96,7 @@ def render(results: Results, pictures: Sequence[Picture], displays: Sequence[Pic
         pictures=pictures,
         displays=displays,
         foot=foot,
-        versions=_versions(),
+        versions=versions(),
         longest=max([*foot.wall.values(), 1e-9]),
     )
 
@@ -156,7 +161,8 @@ def _number(estimate: Estimate, digits: int, unit: str = "") -> Cell:
     return Cell(f"{estimate.value:.{digits}f}{unit}", error)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What this was made with."""
     found = {"python": platform.python_version()}
     for name in SHOWN_VERSIONS:
         try:

@@ -19,7 +19,8 @@ from jetscale.events import Events
 from jetscale.systems.assigner import Assigner
 from jetscale.train.checkpoint import read_data
 
-COMMANDS = ["quickstart", "generate", "ingest", "systems", "show", "train", "score", "export", "report", "doctor"]
+COMMANDS = ["quickstart", "generate", "ingest", "check", "inspect", "merge", "skim", "split", "systems", "show",
+            "train", "score", "export", "report", "doctor"]  # fmt: skip
 
 
 @pytest.fixture
@@ -277,6 +278,10 @@ def test_different_samples_of_one_name_cannot_be_told_apart(run, room, tmp_path)
         ["report", "{room}/toy", "--events", "{room}/fresh"],
         ["report", "{room}/one", "--events", "{room}/nowhere"],
         ["generate", "{room}/one.yaml"],
+        ["merge", "{room}/fresh", "{room}/fresh"],
+        ["skim", "{room}/fresh", "--select", "jet_pt=30:"],
+        ["split", "{room}/fresh", "--parts", "train=2"],
+        ["inspect", "{room}/nowhere"],
     ],
 )
 def test_what_is_refused_leaves_nothing_behind(run, room, tmp_path, words):
@@ -293,6 +298,9 @@ def test_what_is_refused_leaves_nothing_behind(run, room, tmp_path, words):
         ["score", "{room}/one", "--events", "{room}/fresh"],
         ["report", "{room}/one", "--events", "{room}/fresh"],
         ["generate", "shipped:qcd"],
+        ["merge", "{room}/fresh"],
+        ["skim", "{room}/fresh"],
+        ["split", "{room}/fresh"],
         ["quickstart"],
     ],
 )

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jetscale
+from jetscale import cli
 from jetscale.config import dump_yaml
 from jetscale.data.provenance import origins, rejected
 from jetscale.data.samples import doubts, merge, merging, split, wanted_parts
@@ -61,8 +62,8 @@ def toy(tmp_path: Path) -> Events:
 @settings(max_examples=15)
 def test_a_merge_has_every_event_once_in_full_shards(rows: list[int], per_shard: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        place, starts = Path(folder), accumulate([0, *rows])
-        parts = [sample(place / f"p{n}", size, start) for n, (size, start) in enumerate(zip(rows, starts, strict=False))]
+        place, firsts = Path(folder), [0, *accumulate(rows)]
+        parts = [sample(place / f"p{n}", size, firsts[n]) for n, size in enumerate(rows)]
         merged = merge(parts, place / "all", rows=per_shard)
         assert rows_of(merged) == rows_of(*parts)
         assert [shard.rows for shard in merged.manifest.shards[:-1]] == [per_shard] * (len(merged.manifest.shards) - 1)
@@ -263,10 +264,19 @@ def test_what_was_interrupted_is_made_anew_by_the_same_command_alone(tmp_path: P
     while next(steps) < 50:
         pass
     steps.close()
-    assert sorted(file.name for file in out.iterdir()) == ["shard-00000.parquet", "shard-00001.parquet"]
+    assert sorted(file.name for file in out.iterdir()) == ["_lock", "shard-00000.parquet", "shard-00001.parquet"]
     with pytest.raises(ConfigError, match=r"events_per_shard: 20 -> 30"):
         merge([toy, other], out, rows=30)
     assert rows_of(merge([toy, other], out, rows=20)) == rows_of(toy, other)
+
+
+def test_two_at_a_time_do_not_take_each_others_shards(tmp_path: Path, toy: Events) -> None:
+    first = merging([toy], tmp_path / "out", rows=20)
+    next(first)
+    with pytest.raises(DataError, match="another jetscale is at work here"):
+        merge([toy], tmp_path / "out", rows=20)
+    assert list(first)[-1] == len(toy)
+    assert rows_of(Events.open(tmp_path / "out")) == rows_of(toy)
 
 
 def test_strangers_are_left_alone(tmp_path: Path, toy: Events) -> None:
@@ -359,13 +369,14 @@ def test_an_own_kind_that_changed_is_another_skim(tmp_path: Path, toy: Events) -
     file = tmp_path / "mine.py"
     text = ("import numpy as np\nfrom jetscale.derive import Derived\nfrom jetscale.schema import Column\n\n\n"
             "class Mine(Derived):\n    of: str\n\n    def numbers(self):\n        return (self.of,)\n\n"
-            "    def column(self, name, schema):\n        return Column(name=name, dtype='float32', unit='', doc='x')\n\n"
+            "    def column(self, name, schema):\n"
+            "        return Column(name=name, dtype='float32', unit='', doc='')\n\n"
             "    def make(self, table, key_B):\n        return 2 * table[self.of].to_numpy()\n")  # fmt: skip
     file.write_text(text)
     cut = load(None, derive=[f"twice={file}:Mine:weight"], select=["twice=2:"])
     kept = skim(toy, tmp_path / "out", cut)
     assert kept.read()["twice"].to_numpy().min() >= 2
-    assert kept.schema["twice"] == Column(name="twice", dtype="float32", unit="", doc="x")
+    assert kept.schema["twice"] == Column(name="twice", dtype="float32", unit="", doc="")
     file.write_text(text.replace("2 *", "3 *"))
     with pytest.raises(ConfigError, match=r"derive\.twice"):
         skim(toy, tmp_path / "out", load(None, derive=[f"twice={file}:Mine:weight"], select=["twice=2:"]))
@@ -375,3 +386,27 @@ def test_an_empty_sample_stays_a_sample(tmp_path: Path, toy: Events) -> None:
     none = skim(toy, tmp_path / "none", how(select={"weight": (100, None)}))
     assert (len(none), none.manifest.sum_weight, none.read().num_rows) == (0, 0.0, 0)
     assert isinstance(merge([none, toy], tmp_path / "all").read(), pa.Table)
+
+
+def test_the_commands_do_what_the_functions_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = sample(tmp_path / "one", 40), sample(tmp_path / "other", 30, 100)
+
+    def run(*words: object) -> str:
+        assert cli.main([*map(str, words), "--out", str(tmp_path / "out" / str(words[0]))]) == 0
+        return capsys.readouterr().out
+
+    assert "merge: 70 events in 4 shards" in run("merge", one.path, other.path, "--events-per-shard", 20)
+    cuts = tmp_path / "cuts.yaml"
+    cuts.write_text("skim: {derive: {n: {by: Count, of: jet_pt}}, select: {n: [1, null]}}\n")
+    told = run("skim", tmp_path / "out" / "merge", cuts, "--derive", "ht=Sum:jet_pt", "--select", "ht=6:").splitlines()
+    kept = Events.open(tmp_path / "out" / "skim")
+    counts = {line.split("  ")[-1]: int(line.split()[0].replace(",", "")) for line in told if "  " in line}
+    assert counts["events in"] == 70 and counts["events out"] == len(kept)
+    assert -counts["n is not in [1, inf)"] - counts["ht is not in [6, inf)"] == 70 - len(kept)
+    told = run("split", kept.path, "--parts", "train=0.5,test=0.5")
+    assert "validation" not in told
+    parts = [Events.open(tmp_path / "out" / "split" / part) for part in ("train", "test")]
+    assert sum(map(len, parts)) == len(kept)
+    for wrong in ("train=0.5", "train=half", "tran=1"):
+        assert cli.main(["split", str(one.path), "--parts", wrong, "--out", str(tmp_path / "wrong")]) == 2
+    assert not (tmp_path / "wrong").exists()
