@@ -206,11 +206,11 @@ def _round(recipe: Recipe, seen: Sequence[Seen], scale: float, out: Path, *,
     known = {shard.file: shard for shard in read_manifest(out).shards} if (out / MANIFEST).is_file() else {}
     made = {part: whole for part, file in places.items() if (whole := _whole(file, known))}
     missing = {f"{part.file} [{part.start}]": part for part in places if part not in made}
-    tasks = {name: (recipe, part, scale, places[part], _sibling(places[part])) for name, part in missing.items()}
+    tasks = {name: (part, scale, places[part], _sibling(places[part])) for name, part in missing.items()}
     failed: dict[str, str] = {}
     done, total = sum(one.counts.entries for one in made.values()), sum(one.look.entries for one in seen)
     yield Progress("converting", done, total)
-    for name, result in each(_make, tasks, here=here):
+    for name, result in each(_make, recipe, tasks, here=here):
         part, why = missing[name], ""
         if isinstance(result, Exception):
             why = "" if part.file in failed else said(result)

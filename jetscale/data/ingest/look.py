@@ -48,7 +48,7 @@ class Together:
     bad: dict[str, str]
 
 
-def look(file: str, how: Map, known: Seen | None) -> Seen:
+def look(how: Map, file: str, known: Seen | None) -> Seen:
     """What a file holds; nothing is read of one that is as it was.
 
     Raises:
@@ -65,9 +65,9 @@ def look_at(files: Sequence[str], how: Map, out: Path, *, here: bool) -> Iterato
     """Every file as `look` sees it, or why it cannot be read. What was seen is remembered in the folder."""
     name = digest(how.values())
     known = _remembered(out, name)
-    tasks = {file: (file, how, known.get(file)) for file in files}
+    tasks = {file: (file, known.get(file)) for file in files}
     with (out / MEMORY).open("a", encoding="utf-8") as memory:
-        for file, result in each(look, tasks, here=here):
+        for file, result in each(look, how, tasks, here=here):
             if isinstance(result, Exception):
                 yield file, said(result)
                 continue

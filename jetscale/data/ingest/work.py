@@ -12,17 +12,20 @@ WAITING = 256  # so many tasks are handed to Ray at a time
 RETRIES = 2  # of a task whose worker died
 
 
-def each(function: Callable[..., T], arguments: Mapping[str, Sequence[Any]], *,
+def each(function: Callable[..., T], common: Any, arguments: Mapping[str, Sequence[Any]], *,
          here: bool) -> Iterator[tuple[str, T | Exception]]:  # fmt: skip
-    """Every result, or what ended it, under its name, as they come; call it where a Ray is at hand, unless `here`."""
+    """Every `function(common, *given)`, or what ended it, under its name, as they come.
+
+    It needs a Ray at hand, unless `here`. What they have in common is sent once.
+    """
     if here:
         for name, given in arguments.items():
             try:
-                yield name, function(*given)
+                yield name, function(common, *given)
             except Exception as problem:  # one failure must not end the others
                 yield name, problem
     else:
-        yield from _on_ray(function, arguments)
+        yield from _on_ray(function, common, arguments)
 
 
 def said(problem: Exception) -> str:
@@ -33,17 +36,18 @@ def said(problem: Exception) -> str:
     return f"{type(problem).__name__}: {first[0]}"
 
 
-def _on_ray(function: Callable[..., T], arguments: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, T | Exception]]:
+def _on_ray(function: Callable[..., T], common: Any,
+            arguments: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, T | Exception]]:  # fmt: skip
     import ray
 
     task = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
-    shared: dict[int, Any] = {}
-    todo, under_way = list(arguments)[::-1], dict[Any, str]()
-    while todo or under_way:
-        while todo and len(under_way) < WAITING:
-            name = todo.pop()
-            given = [_shared(value, shared) for value in arguments[name]]
-            under_way[task.options(name=f"{function.__name__} {name}").remote(*given)] = name
+    shared = ray.put(common)
+    waiting, under_way = list(arguments)[::-1], dict[Any, str]()
+    while waiting or under_way:
+        while waiting and len(under_way) < WAITING:
+            name = waiting.pop()
+            started = task.options(name=f"{function.__name__} {name}").remote(shared, *arguments[name])
+            under_way[started] = name
         (ready, *_), _ = ray.wait(list(under_way), num_returns=1)
         name = under_way.pop(ready)
         try:
@@ -51,14 +55,3 @@ def _on_ray(function: Callable[..., T], arguments: Mapping[str, Sequence[Any]]) 
         except ray.exceptions.RayError as problem:
             cause = getattr(problem, "cause", None)
             yield name, cause if isinstance(cause, Exception) else problem
-
-
-def _shared(value: Any, known: dict[int, Any]) -> Any:
-    """Settings that many tasks have in common are sent once."""
-    import ray
-
-    if isinstance(value, str | int | float | None):
-        return value
-    if id(value) not in known:
-        known[id(value)] = (value, ray.put(value))  # the value is kept, so that its id stays its own
-    return known[id(value)][1]
