@@ -1,6 +1,7 @@
 """ingest on Ray: what one process makes, whatever dies on the way."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from ntuples import job, made, write
+from servers import xrootd
 
 from jetscale.data.ingest.convert import stamp
 from jetscale.data.ingest.ingest import MANIFEST, ingest
@@ -106,3 +108,19 @@ def test_a_driver_that_is_killed_leaves_whole_shards_and_the_same_command_goes_o
     assert len(events.manifest.shards) == 40 and len(events) == 80_000
     assert {file: file.stat().st_mtime_ns for file in shards} == shards
     assert not list(out.glob(".*.part"))
+
+
+def test_files_of_a_server_are_read_by_the_workers(tmp_path):
+    with xrootd() as grid:
+        local = [write(grid.folder / f"{seed}.root", made(300, seed)) for seed in (1, 2)]
+        (grid.folder / "3.root").write_bytes(Path(local[0]).read_bytes()[:2000])
+        with pytest.raises(IngestError, match=rf"1 of 3 files were not converted\n *{re.escape(grid.url)}/3\.root: "):
+            make(job([f"{grid.url}/*.root"], events_per_shard=200), tmp_path / "far")
+        near, _ = make(job(local, events_per_shard=200), tmp_path / "near", here=True)
+        far = Events.open(tmp_path / "far")
+        assert far.read().equals(near.read())  # ids included: they are of the content, not of the path
+        assert [one["file"] for one in far.manifest.made_by["files"]] == [f"{grid.url}/{seed}.root" for seed in (1, 2)]
+        stamps = {file.name: file.stat().st_mtime_ns for file in far.path.glob("*.parquet")}
+        (grid.folder / "3.root").unlink()
+        make(job([f"{grid.url}/*.root"], events_per_shard=200), tmp_path / "far")
+        assert {file.name: file.stat().st_mtime_ns for file in far.path.glob("*.parquet")} == stamps
