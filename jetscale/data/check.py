@@ -35,6 +35,7 @@ ROWS = 10_000  # read at once
 THREADS = 4
 ROUNDING = 1e-9  # of the sum of absolute weights
 FEW = 0.01  # effective events, as a share of all
+SHOWN = 20
 MEND = "drop or mend these events, and make the sample anew"
 LABELS = {column.name for column in JET_EVENTS.each() if column.missing is not None}
 
@@ -320,8 +321,11 @@ def _of_sample(everything: Sequence[Seen], manifest: Manifest) -> Iterator[Findi
     elif rows and math.isfinite(squares) and (effective := total**2 / squares) < FEW * rows:
         yield Finding(False, "", "weight", f"differs so much that {rows} events count as {effective:.3g}",
                       "look at it with jetscale inspect: a few events decide everything")  # fmt: skip
-    for name, value in _constant(everything, manifest).items():
-        yield Finding(False, "", name, f"is {value:g} in every event", "nothing can be learnt from it")
+    if constant := _constant(everything, manifest):
+        named = [f"{name} = {value:g}" for name, value in constant.items()]
+        more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+        yield Finding(False, "", "", f"columns with one value in every event: {', '.join(named[:SHOWN])}{more}",
+                      "nothing can be learnt from them")  # fmt: skip
     for file, why in bad_files(manifest.made_by).items():
         yield Finding(False, file, "", f"was not ingested: {why}", "mend it, and run jetscale ingest again")
 
