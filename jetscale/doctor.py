@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from jetscale.data.ingest.remote import PACKAGES
 from jetscale.errors import JetscaleError
 from jetscale.shape import built_in, shape
 from jetscale.terminal import Terminal
@@ -45,7 +46,7 @@ class Finding(NamedTuple):
 
 def examine(terminal: Terminal, quick: bool) -> list[Finding]:
     """Look at everything; what the libraries print meanwhile goes to a file. `quick` does not start Ray."""
-    findings = [_python(), *_versions(), *_machine(), _folder(), _monte_carlo(), _wandb()]
+    findings = [_python(), *_versions(), *_machine(), _folder(), _monte_carlo(), _remote(), _wandb()]
     with tempfile.TemporaryDirectory() as place, terminal.logs_to(Path(place) / "output.log"):
         with terminal.stage("asking DeepSpeed for accelerators", about_s=5):
             findings.append(_survived("accelerator", _accelerator, INSTALL))
@@ -147,6 +148,16 @@ def _monte_carlo() -> Finding:
                        "pip install -c cluster/constraints.txt '.[mc]' in the clone, needed for jetscale generate "
                        "only")  # fmt: skip
     return Finding("Monte Carlo", "good", "Pythia 8 and fastjet")
+
+
+def _remote() -> Finding:
+    modules = {name: package.replace("-", "_") for name, package in PACKAGES.items()}
+    missing = [f"{name}://" for name, module in modules.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        return Finding("remote files", "note", f"nothing reads {', '.join(missing)}",
+                       "pip install -c cluster/constraints.txt '.[remote]' in the clone, needed for files at such URLs "
+                       "only")  # fmt: skip
+    return Finding("remote files", "good", ", ".join(f"{name}://" for name in PACKAGES))
 
 
 def _wandb() -> Finding:

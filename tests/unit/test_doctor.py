@@ -86,6 +86,16 @@ def test_the_mode_wins_over_the_key(monkeypatch):
     assert doctor._wandb() == Finding("W&B", "good", "WANDB_MODE is offline, which wins over any key")
 
 
+def test_protocols_that_nothing_reads_are_a_note_with_a_command(monkeypatch):
+    have = {"s3fs", "aiohttp", "fsspec_xrootd"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name in have else None)
+    assert doctor._remote() == Finding("remote files", "good", "root://, s3://, http://, https://")
+    have -= {"s3fs", "fsspec_xrootd"}
+    assert doctor._remote().verdict == "note"
+    assert doctor._remote().found == "nothing reads root://, s3://"
+    assert "'.[remote]'" in doctor._remote().cure
+
+
 @pytest.mark.parametrize(
     "problem", [ImportError("no libcuda.so.1\nand more"), RuntimeError(), OSError(2, "x"), DataError("no Ray")]
 )
@@ -113,7 +123,8 @@ def test_a_library_that_cannot_be_loaded_is_a_finding(quiet, monkeypatch):
 def test_everything_is_looked_at(quiet):
     findings = doctor.examine(quiet, quick=True)
     assert {finding.subject for finding in findings} >= {
-        "Python", "versions", "cores", "memory", "disk here", "folder", "Monte Carlo", "W&B", "accelerator",
+        "Python", "versions", "cores", "memory", "disk here", "folder", "Monte Carlo", "remote files", "W&B",
+        "accelerator",
     }  # fmt: skip
     assert all(finding.cure for finding in findings if finding.verdict != "good")
 

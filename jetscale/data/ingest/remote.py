@@ -45,7 +45,8 @@ def filesystem(url: str) -> tuple[Any, str]:
         kind = fsspec.get_filesystem_class(protocol)
     except ImportError as problem:
         package = PACKAGES.get(protocol)
-        cure = f"pip install {package}" if package else str(problem)
+        tested = "of the tested version with pip install -c cluster/constraints.txt '.[remote]' in the clone"
+        cure = f"pip install {package}, or {tested}" if package else str(problem)
         raise DataError(f"nothing here reads {protocol}://", where=url, cure=cure) from None
     except ValueError:
         raise ConfigError(f"no protocol {protocol!r}", where=url, cure=nearest(protocol, PACKAGES)) from None
