@@ -326,14 +326,14 @@ def _of_sample(everything: Sequence[Seen], manifest: Manifest) -> Iterator[Findi
         more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
         yield Finding(False, "", "", f"columns with one value in every event: {', '.join(named[:SHOWN])}{more}",
                       "nothing can be learnt from them")  # fmt: skip
-    for file, why in bad_files(manifest.made_by).items():
-        yield Finding(False, file, "", f"was not ingested: {why}", "mend it, and run jetscale ingest again")
+    for file, (what, cure) in bad_files(manifest.made_by).items():
+        yield Finding(False, file, "", f"was not ingested: {what}", cure)
 
 
 def _constant(everything: Sequence[Seen], manifest: Manifest) -> dict[str, float]:
-    """Columns with one value, but for those that are meant to have one: labels of a sample, and what was set."""
+    """Columns with one value, but for those that are meant to have one: labels, run numbers, and what was set."""
     fixed = manifest.made_by.get("job", {})
-    meant = {*LABELS, *(fixed.get("set", {}) if isinstance(fixed, dict) else {})}
+    meant = {*LABELS, *NUMBER, *(fixed.get("set", {}) if isinstance(fixed, dict) else {})}
     found = {}
     for column in manifest.columns:
         ends = [seen.ends[column.name] for seen in everything if column.name in seen.ends]

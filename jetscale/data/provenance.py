@@ -76,6 +76,10 @@ def rejected(made_by: Mapping[str, Any]) -> Counter[str]:
     return Counter(made_by.get("rejected", {}))
 
 
-def bad_files(made_by: Mapping[str, Any]) -> dict[str, str]:
-    """Files that could not be converted, and why."""
-    return dict(made_by.get("bad", {}))
+def bad_files(made_by: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Files that could not be converted: what is wrong with each, and what to do about it."""
+    found = {}
+    for file, why in made_by.get("bad", {}).items():
+        what, _, cure = str(why).removeprefix(f"{file}: ").partition("\n  what to do: ")
+        found[file] = (what, cure or "mend it, and run jetscale ingest again")
+    return found

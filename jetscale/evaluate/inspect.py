@@ -99,7 +99,8 @@ def write_page(profile: Profile, place: Path) -> Path:
     events = profile.events
     with styled(), mpl.rc_context(SMALL):
         figure = Figure(figsize=SIZE)
-        groups = {title: [_panel(figure, one) for one in some] for title, some in _groups(profile).items()}
+        groups = {title: sorted((_panel(figure, one) for one in some), key=lambda panel: bool(panel.instead))
+                  for title, some in _groups(profile).items()}  # fmt: skip
     seen, made_by = list(profile.summaries.values()), events.manifest.made_by
     text = template("inspect.html.j2").render(
         events=events, rows=len(events), manifest=events.manifest, weights=profile.weights, groups=groups,
@@ -179,7 +180,7 @@ def _scales(ax: Axes, one: Summary, share: np.ndarray) -> None:
     elif len(edges) <= 12 and math.isclose(edges[1] - edges[0], 1.0):
         ax.set_xticks(np.asarray(edges[:-1]) + 0.5)
     else:
-        ax.locator_params(axis="x", nbins=6)
+        ax.locator_params(axis="x", nbins=6, integer=one.quantity.column.dtype.startswith("int"))
 
 
 def steps(events: Events) -> list[Step]:
@@ -234,7 +235,7 @@ def _head(events: Events) -> list[tuple[str, list[str]]]:
 def _said(value: Any) -> str:
     if not isinstance(value, list):
         return str(value) if isinstance(value, int) else f"{value:.5g}"
-    shown = ", ".join(f"{one:.4g}" for one in value[:ENTRIES])
+    shown = ", ".join(f"{one:.3g}" for one in value[:ENTRIES])
     return f"{shown}, … ({len(value)})" if len(value) > ENTRIES else shown or "none"
 
 
