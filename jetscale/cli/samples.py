@@ -141,7 +141,7 @@ def merge(
 def skim(
     given: Sample,
     out: Out,
-    job: Annotated[str | None, typer.Argument(metavar="[SKIM.yaml]", help="cuts in a file, under skim:")] = None,
+    job: Annotated[str | None, typer.Argument(metavar="SKIM.yaml", help="cuts in a file, under skim:")] = None,
     select: Annotated[
         list[str] | None, typer.Option(metavar="NAME=LOW:HIGH", help="keep events with LOW <= NAME < HIGH, in order")
     ] = None,

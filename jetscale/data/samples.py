@@ -18,7 +18,7 @@ from jetscale.data.provenance import Root, described, roots
 from jetscale.data.ragged import take
 from jetscale.data.shards import ROWS, check_place, is_done, shards_in, working
 from jetscale.data.split import part_of
-from jetscale.errors import DataError, nearest
+from jetscale.errors import DataError
 from jetscale.events import Events
 from jetscale.schema import Column, Schema
 from jetscale.stream import PARTS, Part, Split
@@ -112,8 +112,8 @@ def _agreed(samples: Sequence[Events], common: bool) -> Schema:
     for name, without in lacking.items():
         if without and not common:
             raise DataError(f"column {name!r} is missing, and others have it", where=str(without[0].path),
-                            cure=f"{nearest(name, without[0].schema.names)}; or keep what all have, with "
-                            "--common")  # fmt: skip
+                            cure="keep the columns that all have, with --common, or make this sample anew with "
+                            "it")  # fmt: skip
     kept = [name for name, without in lacking.items() if not without]
     return Schema(columns=tuple(_alike([events.schema[name] for events in samples], samples) for name in kept))
 
