@@ -192,9 +192,10 @@ def test_a_server_that_dies_in_the_middle_is_named(events):
             assert served.process
             served.process.kill()
             served.process.wait()
-            with pytest.raises(DataError, match="Connection error") as problem:
+            with pytest.raises(DataError, match="cannot be reached: Connection error") as problem:
                 list(reader.read(0, EVENTS, look.columns))
     assert problem.value.where == url
+    assert problem.value.cure.endswith("run again")
 
 
 def test_a_web_server_that_breaks_off_is_named(events):

@@ -11,6 +11,7 @@ import awkward as ak
 import numpy as np
 
 from jetscale.data.formats.branches import AGAIN, Branches
+from jetscale.data.ingest.remote import is_url, unreached
 from jetscale.errors import DataError
 
 CHUNK = 32_000_000  # bytes of the branches that are read, decompressed
@@ -32,6 +33,8 @@ def chunks_of(branches: Branches, names: tuple[str, ...], start: int, stop: int,
             yield first, rows, arrays
             first += rows
     except Exception as problem:  # uproot raises whatever its parsing trips over
+        if is_url(where) and isinstance(problem, OSError):
+            raise unreached(where, problem) from None
         raise _unread(branches, keys, first, stop, problem, where) from None
 
 

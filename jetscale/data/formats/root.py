@@ -19,6 +19,7 @@ from jetscale.data.formats.branches import AGAIN, Branches
 from jetscale.data.formats.reader import Look, Reader
 from jetscale.data.ingest.job import Map
 from jetscale.data.ingest.mapping import Plan, plan
+from jetscale.data.ingest.remote import finite_waits
 from jetscale.data.ingest.values import Entries
 from jetscale.errors import DataError, nearest
 from jetscale.schema import Schema
@@ -35,6 +36,7 @@ class RootReader(Reader):
         self._trees: dict[str, str] = {}
 
     def __enter__(self) -> Self:
+        finite_waits()
         try:
             # A mapping, as uproot takes what stands behind a colon in a plain path for a tree.
             self._root = uproot.open({self.file: None}, object_cache=None, array_cache=None)

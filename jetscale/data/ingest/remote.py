@@ -77,8 +77,13 @@ def reaching(file: str) -> Iterator[None]:
     except JetscaleError:
         raise
     except Exception as problem:  # each package raises what it likes, and few of it are OSErrors
-        origin = _origin(problem)
-        raise DataError(_reason(origin), where=file, cure=_cure(origin)) from None
+        raise unreached(file, problem) from None
+
+
+def unreached(file: str, problem: Exception) -> DataError:
+    """What a client's exception means, in words."""
+    origin = _origin(problem)
+    return DataError(_reason(origin), where=file, cure=_cure(origin))
 
 
 def opened(file: str) -> BinaryIO:
