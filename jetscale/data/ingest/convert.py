@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,7 @@ def convert(recipe: Recipe, part: Part, scale: float, out: Path) -> tuple[Shard,
         raise DataError("changed while it was being converted", where=part.file, cure="run the same command again")
     with entered(part.file, recipe.job.map, part.stamp.hash) as source, shard_in(out, recipe.schema) as pieces:
         chunks = source.read(part.start, part.stop, recipe.columns)
-        for table in in_groups(_tables(recipe, part, scale, chunks, counts)):
+        for table in in_groups(map(partial(_table, recipe, part, scale, counts), chunks)):
             pieces.add(table)
         if counts.entries != part.stop - part.start or counts.kept + counts.rejected.total() != counts.entries:
             raise DataError(f"{counts.entries} entries came, not {part.stop - part.start}", where=part.file,
@@ -180,8 +180,9 @@ def in_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         if rows >= ROW_GROUP:
             whole = pa.concat_tables(waiting)
             full = rows - rows % ROW_GROUP
+            # A copy of the rest: a slice would keep all of it.
+            waiting, rows = [whole.slice(full).combine_chunks()], rows - full
             yield whole.slice(0, full)
-            waiting, rows = [whole.slice(full)], rows - full
     if rows:
         yield pa.concat_tables(waiting)
 
@@ -224,26 +225,24 @@ def ids_of(key: str, entries: np.ndarray) -> np.ndarray:
     return np.int64((int(key, 16) & ((1 << KEY_BITS) - 1)) << ENTRY_BITS) + entries.astype(np.int64)
 
 
-def _tables(recipe: Recipe, part: Part, scale: float, arrays: Iterable[ak.Array], counts: Counts) -> Iterator[pa.Table]:
-    """The rows of each chunk; what became of its entries is added to the counts."""
-    for array in arrays:
-        entries_B = np.arange(len(array), dtype=np.int64) + part.start + counts.entries
-        counts.entries += len(array)
-        chunk = _chunk(recipe, array, ids_of(part.key, entries_B))
-        if recipe.golden:
-            golden_B = recipe.golden.certified(chunk.numbers["run"], chunk.numbers["luminosity_block"])
-            chunk = _reject(chunk, ~golden_B, "not in the golden JSON", counts)
-        chunk, left_out = kept(chunk, recipe.job.keep)
-        counts.members_left_out.update(left_out)
-        chunk = _sound(_mended(chunk, counts), counts)
-        for collection in chunk.bounds:
-            if f"{collection}_pt" in chunk.members:
-                chunk = chunk.ordered(collection, f"{collection}_pt")
-        table = _scaled(recipe, _filled(recipe, chunk).table(), scale)
-        table = _selected(recipe, _derived(recipe, table, counts), counts)
-        counts.kept += table.num_rows
-        if table.num_rows:
-            yield table
+def _table(recipe: Recipe, part: Part, scale: float, counts: Counts, array: ak.Array) -> pa.Table:
+    """The rows of a chunk; what became of its entries is added to the counts."""
+    entries_B = np.arange(len(array), dtype=np.int64) + part.start + counts.entries
+    counts.entries += len(array)
+    chunk = _chunk(recipe, array, ids_of(part.key, entries_B))
+    if recipe.golden:
+        golden_B = recipe.golden.certified(chunk.numbers["run"], chunk.numbers["luminosity_block"])
+        chunk = _reject(chunk, ~golden_B, "not in the golden JSON", counts)
+    chunk, left_out = kept(chunk, recipe.job.keep)
+    counts.members_left_out.update(left_out)
+    chunk = _sound(_mended(chunk, counts), counts)
+    for collection in chunk.bounds:
+        if f"{collection}_pt" in chunk.members:
+            chunk = chunk.ordered(collection, f"{collection}_pt")
+    table = _scaled(recipe, _filled(recipe, chunk).table(), scale)
+    table = _selected(recipe, _derived(recipe, table, counts), counts)
+    counts.kept += table.num_rows
+    return table
 
 
 def _chunk(recipe: Recipe, array: ak.Array, id_B: np.ndarray) -> Chunk:
