@@ -4,6 +4,8 @@ import hashlib
 import os
 import shutil
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +100,14 @@ def test_patterns_are_listed_by_the_server(listed, pattern, names):
     wanted = [f"{listed}/run/{name}" for name in names]
     assert find([f"{listed}/{pattern}"], "job") == wanted
     assert find([f"{listed}/{pattern}", *wanted], "job") == wanted
+
+
+def test_the_client_says_nothing_on_the_screen(grid):
+    code = "import torch.distributed; from jetscale.data.ingest.files import find; print(*find(['{}'], 'job'))"
+    command = [sys.executable, "-c", code.format(f"{grid.url}/run/x_*")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert len(done.stdout.split()) == 3
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(("pattern", "cure"), [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,8 @@ def filesystem(url: str) -> tuple[Any, str]:
     """
     protocol = url.partition("://")[0].lower()
     finite_waits()  # before the package is loaded, as some look at the environment then
+    # When Python ends, XRootD looks at every object there is; those of torch that will go complain on the screen.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="XRootD[.]")
     try:
         kind = fsspec.get_filesystem_class(protocol)
     except ImportError as problem:
