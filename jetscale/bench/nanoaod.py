@@ -1,8 +1,8 @@
 """Files like CMS NanoAOD, made up from a seed: what people have, and most of it is nothing that a training reads.
 
 As there: a kilobyte or two per event, hundreds of branches, collections with their counters, floats whose last bits
-are cut off. Compression is zstd, which costs least to read; central NanoAOD has LZMA, beside whose reading everything
-else would look cheap.
+are cut off. Central NanoAOD has LZMA, beside whose reading everything else looks cheap: here that is one kind, at a
+level that is quick to write and as slow to read, and the others have zstd, which skims often have.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import awkward as ak
 import numpy as np
 import uproot
 
-Kind = Literal["TTree", "RNTuple"]
+Kind = Literal["TTree", "RNTuple", "TTree with LZMA"]
 Columns = dict[str, Any]
 TREE = "Events"
 BLOCK = 5000
@@ -61,7 +61,7 @@ TRIGGERS = tuple(f"HLT_Path{number:02}" for number in range(60))
 
 def nanoaod(folder: Path, size: int, kind: Kind, seed: int = 1, say: Callable[[str], None] = lambda _: None) -> Path:
     """A file of about `size` bytes; one that is there already is taken as it is."""
-    path = folder / f"nanoaod-{kind.lower()}-{size}-{seed}.root"
+    path = folder / f"nanoaod-{kind.lower().replace(' ', '-')}-{size}-{seed}.root"
     if path.is_file():
         return path
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -82,8 +82,9 @@ def _write(path: Path, size: int, kind: Kind, seed: int) -> None:
     name = uuid.uuid5(uuid.NAMESPACE_URL, f"{kind} {size} {seed}")
     written = events = 0
     total = 0.0
-    with uproot.recreate(path, compression=uproot.ZSTD(5), uuid_function=lambda: name) as file:
-        make = file.mktree if kind == "TTree" else file.mkrntuple
+    compression = uproot.LZMA(1) if kind.endswith("LZMA") else uproot.ZSTD(5)
+    with uproot.recreate(path, compression=compression, uuid_function=lambda: name) as file:
+        make = file.mkrntuple if kind == "RNTuple" else file.mktree
         tree = make(TREE, _types(_laid_out(events_of(1, (seed, 0)), kind), kind))
         while written < size:
             left = (size - written) * events / written if events else size / BYTES_PER_EVENT
@@ -129,7 +130,7 @@ def _floats(dice: np.random.Generator, name: str, n: int) -> np.ndarray:
 
 def _laid_out(columns: Columns, kind: Kind) -> Columns:
     """As uproot takes them: of a collection's records a tree makes branches and a counter by itself."""
-    if kind == "TTree":
+    if kind != "RNTuple":
         return columns
     flat: Columns = {}
     for name, values in columns.items():
@@ -142,6 +143,6 @@ def _laid_out(columns: Columns, kind: Kind) -> Columns:
 
 
 def _types(columns: Columns, kind: Kind) -> Any:
-    if kind == "TTree":
+    if kind != "RNTuple":
         return {name: one.type.content if isinstance(one, ak.Array) else one.dtype for name, one in columns.items()}
     return ak.Array(columns).layout.form

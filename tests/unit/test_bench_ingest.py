@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import uproot
 
-from jetscale.bench.ingest import bare, figures, ingest, job, mapped, ours, parquet_epochs, peaks, root_epochs
+from jetscale.bench.ingest import KINDS, bare, figures, ingest, job, mapped, ours, parquet_epochs, peaks, root_epochs
 from jetscale.bench.measure import Round, Spent
 from jetscale.bench.nanoaod import BLOCK, COLLECTIONS, TREE, Kind, nanoaod
 from jetscale.events import Events
@@ -36,7 +36,7 @@ def read(file: Path, names: list[str] | None = None) -> dict[str, ak.Array]:
         return {name: source[TREE][name].array() for name in names or source[TREE].keys()}
 
 
-@pytest.mark.parametrize("kind", ["TTree", "RNTuple"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_file_is_made_once_of_its_seed_alone(kind: Kind, folder: Path, tmp_path: Path) -> None:
     names = ["event", "genWeight", "nJet", "Jet_pt", "Jet_jetId", "FatJet_msoftdrop", "HLT_Path00"]
     file = nanoaod(folder, SIZE, kind)
@@ -49,7 +49,7 @@ def test_a_file_is_made_once_of_its_seed_alone(kind: Kind, folder: Path, tmp_pat
     assert list(tmp_path.glob(".*")) == []
 
 
-@pytest.mark.parametrize("kind", ["TTree", "RNTuple"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_file_is_as_large_as_asked_and_of_many_pieces(kind: Kind, tmp_path: Path) -> None:
     size = 12_000_000
     file = nanoaod(tmp_path, size, kind)
@@ -70,7 +70,7 @@ def test_most_of_a_file_is_nothing_that_is_mapped(tree_file: Path) -> None:
     assert columns["Jet_pt"].of == "jet" and columns["PuppiMET_pt"].of is None
 
 
-@pytest.mark.parametrize("kind", ["TTree", "RNTuple"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_both_sides_write_the_same_numbers(kind: Kind, folder: Path, tmp_path: Path) -> None:
     file = nanoaod(folder, SIZE, kind)
     sides = (bare(file, tmp_path / "bare.parquet"), ours(file, tmp_path / "ours"))
@@ -103,9 +103,10 @@ def test_the_memory_of_a_conversion_is_seen(tree_file: Path, tmp_path: Path) -> 
 
 
 def test_figures_are_ratios_of_their_sides() -> None:
-    seconds = {"bare TTree": 1.0, "ours TTree": 2.0, "bare RNTuple": 3.0, "ours RNTuple": 4.0, "workers 1": 5.0,
-               "workers 2": 2.5, "epoch ROOT": 1.5, "epoch Parquet": 0.5}  # fmt: skip
-    played = {name: [Round({"rows": 1}, Spent(one, one, one))] * 2 for name, one in seconds.items()}
+    seconds = {**dict.fromkeys([f"{side} {kind}" for side in ("bare", "ours", "epoch") for kind in KINDS], 1.0),
+               "ours TTree": 2.0, "epoch TTree": 1.5, "bare RNTuple": 3.0, "ours RNTuple": 4.0, "epoch RNTuple": 0.4,
+               "workers 1": 5.0, "workers 2": 2.5, "epoch Parquet": 0.5}  # fmt: skip
+    played = {name: [Round({"rows": 10}, Spent(one, one, one))] * 2 for name, one in seconds.items()}
     peaks = {"10MB": {"imports": 100, "peak": 150}, "100MB": {"imports": 100, "peak": 160},
              "1GB": {"imports": 100, "peak": 165}}  # fmt: skip
     found = {one.name: one.median for one in figures(played, peaks)}
@@ -113,7 +114,19 @@ def test_figures_are_ratios_of_their_sides() -> None:
     assert found["two Ray workers over one, per second"] == 2
     assert found["peak memory, 1GB over 10MB"] == 1.1
     assert found["peak above imports, 1GB over 100MB"] == pytest.approx(65 / 60)
-    assert found["conversion has paid for itself"] == 2, "epochs that save a second each, after two seconds"
+    assert found["epoch from TTree over Parquet"] == pytest.approx(3)
+    assert found["TTree: conversion has paid after"] == pytest.approx(2), "a second saved a time, after two seconds"
+    assert found["epoch from RNTuple over Parquet"] < 1 and "RNTuple: conversion has paid after" not in found
+
+
+def test_epochs_are_compared_by_events() -> None:
+    spent = {name: Round({"rows": rows}, Spent(1, 1, 1)) for name, rows in
+             {"bare": 10, "ours": 10, "epoch": 10, "workers": 10}.items()}  # fmt: skip
+    played = {f"{side} {kind}": [one] for side, one in spent.items() for kind in (*KINDS, "1", "2")}
+    played["epoch Parquet"] = [Round({"rows": 40}, Spent(1, 1, 1))]
+    peaks = {size: {"imports": 1, "peak": 2} for size in ("small", "middle", "large")}
+    found = {one.name: one.median for one in figures(played, peaks)}
+    assert found["epoch from TTree over Parquet"] == pytest.approx(4)
 
 
 @pytest.mark.slow
@@ -125,8 +138,6 @@ def test_all_sides_have_their_turn(folder: Path, tmp_path: Path) -> None:
     sides = {name: of for name, of in values["rounds"].items() if isinstance(of, list)}
     assert {name.split()[0] for name in sides} == {"bare", "ours", "workers", "epoch"}
     for name, of in sides.items():
-        assert [one["said"]["rows"] for one in of] == [values["sizes"]["events"][_kind(name)]], name
-
-
-def _kind(name: str) -> str:
-    return "RNTuple" if name.endswith("RNTuple") else "TTree"
+        kind = name.partition(" ")[2]
+        rows = values["sizes"]["events"][kind if kind in KINDS else "TTree"]
+        assert [one["said"]["rows"] for one in of] == [rows], name
