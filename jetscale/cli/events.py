@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 events = typer.Typer()
 
+UNITS = {"looking": "files", "converting": "entries"}
+
 
 @events.command(epilog="Example: jetscale generate shipped:qcd --out qcd --events 2000")
 def generate(
@@ -90,14 +92,19 @@ def ingest(
 
 
 def tell_progress(terminal: Terminal, steps: Iterable[Progress]) -> None:
-    """Say now and then how far it is, and at once which files are unfit."""
-    next_s, stage = time.monotonic() + terminal.every_s, ""
+    """Say now and then how far it is and how long it will take, and at once which files are unfit."""
+    stage, begun, done, next_s = "", 0.0, 0, 0.0
     for step in steps:
+        now = time.monotonic()
         if step.bad:
             terminal.say(f"  {step.bad}", "yellow")
-        if step.stage != stage or time.monotonic() >= next_s:
-            terminal.say(f"  {step.stage}: {step.done:,} of {step.of:,}")
-            next_s, stage = time.monotonic() + terminal.every_s, step.stage
+        if step.stage != stage:
+            stage, begun, done, next_s = step.stage, now, step.done, now
+        if now >= next_s:
+            left = (step.of - step.done) * (now - begun) / (step.done - done) if step.done > done else None
+            ahead = "" if left is None else f"  {int(left) // 60}:{int(left) % 60:02d} left"
+            terminal.say(f"  {step.stage}: {step.done:,} of {step.of:,} {UNITS[step.stage]}{ahead}")
+            next_s = now + terminal.every_s
 
 
 def told(manifest: Manifest) -> Iterator[str]:

@@ -122,7 +122,7 @@ def converting(work: Work, *, here: bool) -> Iterator[Progress]:
         common = together(seen, job.map)
         for file, why in common.bad.items():
             bad[file] = why
-            yield Progress("looking at files", len(work.files), len(work.files), why)
+            yield Progress("looking", len(work.files), len(work.files), why)
         seen = [one for one in seen if one.file not in bad]
         recipe = Recipe(job, common.columns, common.weights, work.mask)
         made = yield from _converted(recipe, seen, work, bad, here=here)
@@ -175,11 +175,11 @@ def _seen(job: Ingest, files: Sequence[str], out: Path, bad: dict[str, str], *,
             bad[file] = result
         else:
             found[file] = result
-        yield Progress("looking at files", done, len(files), bad.get(file, ""))
+        yield Progress("looking", done, len(files), bad.get(file, ""))
     kept, twins = distinct([found[file] for file in files if file in found])
     for file, why in twins.items():
         bad[file] = why
-        yield Progress("looking at files", len(files), len(files), why)
+        yield Progress("looking", len(files), len(files), why)
     return kept
 
 
