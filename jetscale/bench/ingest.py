@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,11 @@ from jetscale.shape import shape
 
 KINDS: dict[Kind, int] = {"TTree": 1, "RNTuple": 1, "TTree with LZMA": 4}  # by what the size is divided
 SMALLER = ("10MB", "100MB")
-SHARDS = 8  # of the file that two workers share
+MANY, PART = 8, 4  # files that workers share, and by what the size of each is divided
+MEMORY_ROUNDS = 2
 LOOK_S = 0.01
 Rounds = dict[str, list[Round]]
+Peaks = dict[str, list[dict[str, int]]]
 
 
 def ingest(
@@ -41,8 +43,9 @@ def ingest(
 ) -> Result:
     """Events per second over those of the bare loop, two workers over one, memory, and when conversion has paid."""
     files = {kind: nanoaod(folder, parse_size(size) // part, kind, say=say) for kind, part in KINDS.items()}
-    played = _played(_sides(folder, files, batch), rounds, say)
-    peaks = {one: _peak(folder, one, say) for one in (*smaller, large)}
+    many = [nanoaod(folder, parse_size(size) // PART, "TTree", seed, say) for seed in range(1, MANY + 1)]
+    played = _played(_sides(folder, files, many, batch), rounds, say)
+    peaks = {one: [_peak(folder, one, say) for _ in range(MEMORY_ROUNDS)] for one in (*smaller, large)}
     sizes = {
         "bytes": {kind: file.stat().st_size for kind, file in files.items()},
         "events": {kind: played[f"bare {kind}"][0].said["rows"] for kind in KINDS},
@@ -57,19 +60,19 @@ def ingest(
     )
 
 
-def figures(played: Rounds, peaks: dict[str, dict[str, int]]) -> list[Figure]:
+def figures(played: Rounds, peaks: Peaks) -> list[Figure]:
     """Of all sides' rounds, and of the peaks of memory by the file's size, the largest last."""
     return [*_against_bare(played), *_workers(played), *_memory(peaks), *_epochs(played)]
 
 
-def _sides(folder: Path, files: dict[Kind, Path], batch: int) -> dict[str, tuple[Any, ...]]:
+def _sides(folder: Path, files: dict[Kind, Path], many: list[Path], batch: int) -> dict[str, tuple[Any, ...]]:
     sides: dict[str, tuple[Any, ...]] = {}
     for kind, file in files.items():
         sides[f"bare {kind}"] = (bare, file, folder / f"bare-{kind}.parquet")
-        sides[f"ours {kind}"] = (ours, file, folder / f"ours-{kind}")
+        sides[f"ours {kind}"] = (ours, [file], folder / f"ours-{kind}")
         sides[f"epoch {kind}"] = (root_epochs, file, batch)
     for workers in (1, 2):
-        sides[f"workers {workers}"] = (ours, files["TTree"], folder / f"workers-{workers}", workers)
+        sides[f"workers {workers}"] = (ours, many, folder / f"workers-{workers}", workers)
     sides["epoch Parquet"] = (parquet_epochs, folder / "ours-TTree", batch)
     return sides
 
@@ -105,13 +108,15 @@ def _workers(played: Rounds) -> list[Figure]:
     return [Figure("two Ray workers over one, per second", ratio(one, two, "wall_s"), at_least=1.6)]
 
 
-def _memory(peaks: dict[str, dict[str, int]]) -> list[Figure]:
+def _memory(peaks: Peaks) -> list[Figure]:
     small, middle, large = peaks
-    above = {size: peak["peak"] - peak["imports"] for size, peak in peaks.items()}
+    above = {size: [one["peak"] - one["imports"] for one in of] for size, of in peaks.items()}
+    whole = [b["peak"] / a["peak"] for a, b in zip(peaks[small], peaks[large], strict=True)]
+    grown = [b / a for a, b in zip(above[middle], above[large], strict=True)]
     return [
-        Figure(f"peak memory, {large} over {small}", [peaks[large]["peak"] / peaks[small]["peak"]], at_most=1.1),
-        Figure(f"peak above imports, {large} over {middle}", [above[large] / above[middle]], at_most=1.1),
-        *(Figure(f"peak above imports, {size}", [most / 1e6], "MB") for size, most in above.items()),
+        Figure(f"peak memory, {large} over {middle}, above imports", grown, at_most=1.1),
+        Figure(f"peak memory, {large} over {small}", whole, at_most=1.1),
+        *(Figure(f"peak above imports, {size}", [one / 1e6 for one in of], "MB") for size, of in above.items()),
     ]
 
 
@@ -137,9 +142,9 @@ def _spent(played: Rounds, name: str) -> list[Spent]:
     return [one.spent for one in played[name]]
 
 
-def job(file: Path) -> Ingest:
-    """One file with the map that ships, without anything that selects."""
-    return load(None, name="nanoaod", files=[str(file)], map="nanoaod")
+def job(files: Sequence[Path]) -> Ingest:
+    """Files with the map that ships, without anything that selects."""
+    return load(None, name="nanoaod", files=[str(file) for file in files], map="nanoaod")
 
 
 def mapped(how: Map, tree: Any) -> Schema:
@@ -157,7 +162,7 @@ def mapped(how: Map, tree: Any) -> Schema:
 
 def bare(file: Path, out: Path) -> Iterator[dict[str, Any]]:
     """The same branches from ROOT to Parquet, without anything else that a sample needs: for comparison."""
-    how = job(file).map
+    how = job([file]).map
     yield {}
     while True:
         rows = 0
@@ -178,13 +183,11 @@ def _tables(tree: Any, columns: Schema) -> Iterator[pa.Table]:
         yield ak.to_arrow_table(chunk, extensionarray=False, list_to32=True)
 
 
-def ours(file: Path, out: Path, workers: int = 0) -> Iterator[dict[str, Any]]:
-    """Conversions of a file to a sample: here, or by so many workers of a Ray that runs."""
-    asked = job(file)
+def ours(files: Sequence[Path], out: Path, workers: int = 0) -> Iterator[dict[str, Any]]:
+    """Conversions of files to a sample: here, or by so many workers of a Ray that runs."""
+    asked = job(files)
     with ExitStack() as stack:
         if workers:
-            with uproot.open(file) as source:
-                asked = asked.but(events_per_shard=-(-source[TREE].num_entries // SHARDS))
             stack.enter_context(cluster(shape("laptop")))
             _leave(workers)
         yield {}
@@ -211,7 +214,7 @@ def _leave(cpus: int) -> None:
 
 def root_epochs(file: Path, batch: int) -> Iterator[dict[str, Any]]:
     """Passes over the same branches that read ROOT every time, shuffle what they have read, and pad it: to compare."""
-    how, dice = job(file).map, np.random.default_rng(1)
+    how, dice = job([file]).map, np.random.default_rng(1)
     yield {}
     while True:
         rows = 0
@@ -228,7 +231,7 @@ def root_epochs(file: Path, batch: int) -> Iterator[dict[str, Any]]:
 
 def parquet_epochs(path: Path, batch: int) -> Iterator[dict[str, Any]]:
     """Passes over the converted sample through the feed, once it is there; all that came of branches is read."""
-    how = load(None, name="nanoaod", files=["-"], map="nanoaod").map
+    how = job([path]).map
     names = {one if of == "event" else f"{of}_{one}" for of, members in how.columns.items() for one in members}
     yield {}
     columns = Events.open(path).schema
@@ -258,7 +261,7 @@ def _peak(folder: Path, size: str, say: Say) -> dict[str, int]:
 
 def peaks(file: Path, out: Path) -> Iterator[dict[str, int]]:
     """What the imports cost, then a conversion: the most that this process held of its own, in bytes."""
-    asked = job(file)
+    asked = job([file])
     imports = resident()["own"]
     yield {"imports": imports}
     with Private(LOOK_S) as private:

@@ -14,7 +14,7 @@ from jetscale.data.formats.branches import AGAIN, Branches
 from jetscale.data.ingest.remote import is_url, unreached
 from jetscale.errors import DataError
 
-CHUNK = 16_000_000  # bytes of the branches that are read, decompressed
+CHUNK = 10_000_000  # bytes of the branches that are read, decompressed
 Arrays = Mapping[str, ak.Array]
 
 
