@@ -28,6 +28,7 @@ FAR = 100.0  # interquartile ranges; what spreads further has no axis that shows
 WIDE = 50.0  # large values that are so many times the median make an axis logarithmic,
 FAR_LOG = 20.0  # unless they are so far out there as well
 MOST = 1e300  # no axis goes on beyond
+LEAST = 1e-300  # and none is shorter, as its bins would have no width
 NO_PLOT = ("event_id",)
 
 
@@ -276,9 +277,10 @@ def _integers(low: float, high: float) -> Any:
 
 def _wider(low: float, high: float) -> tuple[float, float]:
     """Ends that differ."""
-    if high - low > 1e-9 * abs(low):
+    if high - low > max(1e-9 * abs(low), LEAST):
         return low, high
-    return low - 0.5 * (abs(low) or 1.0), high + 0.5 * (abs(high) or 1.0)
+    room = 0.5 * abs(low) if abs(low) > LEAST else 0.5
+    return low - room, high + room
 
 
 def _is_far(values: np.ndarray, most: float) -> bool:

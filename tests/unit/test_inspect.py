@@ -11,7 +11,7 @@ import numpy as np
 import pandas
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pyarrow.dataset import dataset
@@ -100,6 +100,8 @@ numbers = st.one_of(
 
 
 @given(numbers)
+@example(np.array([5e-324]))
+@example(np.array([0.0, 5e-324]))
 def test_every_number_is_in_the_histogram_or_counted_beside_it(values: np.ndarray) -> None:
     kind = str(values.dtype)
     quantity = Quantity("x", Column(name="x", dtype=kind, unit="", doc="", missing=-1))
