@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import awkward as ak
 import numpy as np
@@ -52,7 +52,7 @@ class Shard(Config):
 class Manifest(Config):
     """What stands in a sample's directory and where it came from."""
 
-    version: int = 1
+    version: Literal[1] = 1
     name: str
     columns: tuple[Column, ...]
     shards: tuple[Shard, ...]
@@ -403,7 +403,7 @@ def read_manifest(directory: Path) -> Manifest:
                         cure="make one with jetscale generate or Events.write, or correct the path")  # fmt: skip
     try:
         values = json.loads(file.read_text())
-    except json.JSONDecodeError as problem:
+    except ValueError as problem:  # no JSON, or no text at all
         raise DataError(f"is not JSON: {problem}", where=str(file), cure="make the sample anew") from None
     return build(Manifest, values, str(file))
 

@@ -24,7 +24,7 @@ import torch
 
 from jetscale.data.chunks import CHANGED, faults
 from jetscale.data.ids import repeats
-from jetscale.data.provenance import bad_files
+from jetscale.data.provenance import bad_files, miscounts
 from jetscale.errors import JetscaleError
 from jetscale.events import MANIFEST, Manifest, Shard, locate, read_manifest
 from jetscale.keyed import mix
@@ -35,6 +35,7 @@ ROWS = 10_000  # read at once
 THREADS = 4
 ROUNDING = 1e-9  # of the sum of absolute weights
 FEW = 0.01  # effective events, as a share of all
+HIGHEST = 50_000.0  # GeV: half of what any collider is planned for
 SHOWN = 20
 MEND = "drop or mend these events, and make the sample anew"
 LABELS = {column.name for column in JET_EVENTS.each() if column.missing is not None}
@@ -117,6 +118,8 @@ def _of_manifest(manifest: Manifest) -> Iterator[Finding]:
         if sum(shard.row_groups) != shard.rows:
             yield Finding(True, MANIFEST, "", f"says {shard.rows} rows of {shard.file}, and {sum(shard.row_groups)} in "
                           "its row groups", "make the sample anew")  # fmt: skip
+    for what in miscounts(manifest):
+        yield Finding(True, MANIFEST, "", what, "make the sample anew")
 
 
 def _of_folder(path: Path, manifest: Manifest) -> Iterator[Finding]:
@@ -321,6 +324,7 @@ def _of_sample(everything: Sequence[Seen], manifest: Manifest) -> Iterator[Findi
     elif rows and math.isfinite(squares) and (effective := total**2 / squares) < FEW * rows:
         yield Finding(False, "", "weight", f"differs so much that {rows} events count as {effective:.3g}",
                       "look at it with jetscale inspect: a few events decide everything")  # fmt: skip
+    yield from _of_momenta(everything)
     if constant := _constant(everything, manifest):
         named = [f"{name} = {value:g}" for name, value in constant.items()]
         more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
@@ -328,6 +332,17 @@ def _of_sample(everything: Sequence[Seen], manifest: Manifest) -> Iterator[Findi
                       "nothing can be learnt from them")  # fmt: skip
     for file, (what, cure) in bad_files(manifest.made_by).items():
         yield Finding(False, file, "", f"was not ingested: {what}", cure)
+
+
+def _of_momenta(everything: Sequence[Seen]) -> Iterator[Finding]:
+    """Momenta that a real jet has not: other units, or slots in which there is none."""
+    ends = [seen.ends["jet_pt"] for seen in everything if "jet_pt" in seen.ends]
+    if (high := max((high for _, high in ends), default=0.0)) > HIGHEST:
+        yield Finding(False, "", "jet_pt", f"goes up to {high:.4g} GeV, more than any collider gives",
+                      "if the files are in MeV: jetscale ingest ... --set map.energy=MeV")  # fmt: skip
+    if any(low == 0 for low, _ in ends):
+        yield Finding(False, "", "jet_pt", "is 0 for some jets", "if 0 stands in slots without a jet: jetscale ingest "
+                      "... --set map.pad=0")  # fmt: skip
 
 
 def _constant(everything: Sequence[Seen], manifest: Manifest) -> dict[str, float]:

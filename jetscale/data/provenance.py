@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from jetscale.config import Values
-from jetscale.events import Events
+from jetscale.events import Events, Manifest
 
 RESHAPED = ("merge", "skim", "split")
 
@@ -83,3 +84,36 @@ def bad_files(made_by: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         what, _, cure = str(why).removeprefix(f"{file}: ").partition("\n  what to do: ")
         found[file] = (what, cure or "mend it, and run jetscale ingest again")
     return found
+
+
+def miscounts(manifest: Manifest) -> Iterator[str]:
+    """Sums that do not come out: all that went in must be in the sample, or counted under the reason why it is not."""
+    made_by = manifest.made_by
+    if before := parents(made_by):
+        yield from _of_parents(manifest, sum(one["rows"] for one in before))
+        size, kept = math.fsum(abs(one["sum_weight"]) for one in before), math.fsum(one["sum_weight"] for one in before)
+        if made_by["command"] == "merge" and abs(kept - manifest.sum_weight) > 1e-9 * size:
+            yield f"weights of {kept:.9g} were merged, and the shards have {manifest.sum_weight:.9g}"
+    elif made_by.get("command") == "ingest" and "files" in made_by:
+        rows = {shard.file: shard.rows for shard in manifest.shards}
+        yield from _of_entries("all files", made_by, manifest.rows)
+        for one in made_by["files"]:
+            yield from _of_entries(one["file"], one, sum(rows.get(name, 0) for name in one["shards"]))
+        if (total := sum(one["entries"] for one in made_by["files"])) != made_by["entries"]:
+            yield f"all files: {made_by['entries']} entries, and one by one {total}"
+
+
+def _of_parents(manifest: Manifest, before: int) -> Iterator[str]:
+    rows, out = manifest.rows, rejected(manifest.made_by).total()
+    if manifest.made_by["command"] == "split" and rows <= before:
+        return
+    if rows + out != before:
+        yield f"{before} events went in, {out} were left out, and the shards have {rows}"
+
+
+def _of_entries(where: str, counts: Values, rows: int) -> Iterator[str]:
+    entries, kept, out = counts["entries"], counts["kept"], sum(counts["rejected"].values())
+    if entries != kept + out:
+        yield f"{where}: {entries} entries are not {kept} kept and {out} rejected"
+    if kept != rows:
+        yield f"{where}: {kept} entries were kept, and the shards have {rows}"

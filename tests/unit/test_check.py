@@ -14,6 +14,9 @@ from pyarrow.dataset import dataset
 
 from jetscale import cli
 from jetscale.data.check import Finding, checking
+from jetscale.data.samples import merge
+from jetscale.data.skim import Skim, skim
+from jetscale.errors import JetscaleError
 from jetscale.events import MANIFEST, Events, describe_shard, write_manifest
 
 ROWS, PER_SHARD = 40, 10
@@ -261,6 +264,66 @@ def test_files_that_could_not_be_ingested_are_told(good: Path) -> None:
 def test_an_empty_sample_is_a_sample(good: Path, tmp_path: Path) -> None:
     empty = Events.write(Events.open(good).read().slice(0, 0), tmp_path / "empty")
     assert found(empty.path) == []
+
+
+def edit(path: Path, **changes: object) -> None:
+    manifest = Events.open(path).manifest
+    write_manifest(manifest.but(made_by={**manifest.made_by, **changes}), path)
+
+
+FILE = {"file": "a.root", "entries": 50, "kept": 40, "rejected": {"met is not in [0, inf)": 10},
+        "shards": [shard(n) for n in range(4)]}  # fmt: skip
+INGESTED = {"command": "ingest", "entries": 50, "kept": 40, "rejected": {"met is not in [0, inf)": 10}}
+
+
+@pytest.mark.parametrize(
+    ("total", "file", "words"),
+    [
+        ({}, {}, None),
+        ({"kept": 39}, {}, "all files: 50 entries are not 39 kept and 10 rejected"),
+        ({"kept": 39, "entries": 49}, {}, "all files: 39 entries were kept, and the shards have 40"),
+        ({"rejected": {}}, {}, "all files: 50 entries are not 40 kept and 0 rejected"),
+        ({}, {"shards": [shard(0)]}, "a.root: 40 entries were kept, and the shards have 10"),
+        ({}, {"entries": 51, "rejected": {"a": 11}}, "all files: 50 entries, and one by one 51"),
+    ],
+)
+def test_entries_are_counted_once(good: Path, total: dict[str, object], file: dict[str, object],
+                                  words: str | None) -> None:  # fmt: skip
+    edit(good, **{**INGESTED, **total}, files=[{**FILE, **file}])
+    said = [one.what for one in errors(good)]
+    assert words in said if words else said == []
+
+
+def test_what_went_into_a_merge_and_a_skim_is_in_it(good: Path, tmp_path: Path) -> None:
+    events = Events.open(good)
+    other = Events.write(events.read(), tmp_path / "other")
+    change(other.path, 0, {"event_id": [n + 1000 for n in range(ROWS)]})
+    merged = merge([events, Events.open(other.path)], tmp_path / "merged")
+    cut = skim(events, tmp_path / "cut", Skim(select={"met": (50.0, None)}))
+    assert errors(merged.path) == errors(cut.path) == []
+    edit(cut.path, rejected={"met is not in [50, inf)": 1})
+    assert [one.what for one in errors(cut.path)] == [
+        f"40 events went in, 1 were left out, and the shards have {len(cut)}"
+    ]
+    before = merged.manifest.made_by["of"]
+    edit(merged.path, of=[before[0], {**before[1], "rows": 41, "sum_weight": 2 * before[1]["sum_weight"]}])
+    lost, weights = errors(merged.path)
+    assert lost.what == "81 events went in, 0 were left out, and the shards have 80"
+    assert "were merged, and the shards have" in weights.what
+
+
+@pytest.mark.parametrize(("factor", "words"), [(1e5, "more than any collider gives"), (0.0, "is 0 for some jets")])
+def test_jets_in_other_units_and_slots_without_one_are_odd(good: Path, factor: float, words: str) -> None:
+    change(good, 1, {"jet_pt": [[factor * pt for pt in event] for event in lists(good, 1, "jet_pt")]})
+    (one,) = found(good)
+    assert not one.error and one.column == "jet_pt" and words in one.what
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"[1]", b'{"version": 2, "name": "a", "columns": []}'])
+def test_a_manifest_that_is_none(good: Path, content: bytes) -> None:
+    (good / MANIFEST).write_bytes(content)
+    with pytest.raises(JetscaleError, match=MANIFEST):
+        found(good)
 
 
 def test_the_command_lists_everything_and_ends_with_1(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
