@@ -290,12 +290,20 @@ def test_settings_that_the_files_do_not_allow(two, tmp_path, given, said):
 def test_settings_that_cannot_be(two):
     with pytest.raises(ConfigError, match="luminosity_fb needs cross_section_pb"):
         job(two, luminosity_fb=1)
+    with pytest.raises(ConfigError, match=r"keep\.jet: .* at least 1 item"):
+        job(two, keep={"jet": {}})
     with pytest.raises(ConfigError, match="columns has no jet"):
         load(None, map={"columns": {"event": {"run": "run"}}}, files=two, name="x")
     with pytest.raises(ConfigError, match=r"columns\.jet has eta, pt, and must have"):
         load(None, map={"columns": {"jet": {"pt": "a", "eta": "b"}}}, files=two, name="x")
     with pytest.raises(ConfigError, match=r"no map 'nanoadd'\n.*did you mean 'nanoaod'"):
         load(None, map="nanoadd", files=two, name="x")
+
+
+def test_a_map_that_is_like_itself_is_named(tmp_path, two):
+    (tmp_path / "mine.yaml").write_text(f"map: {{like: {tmp_path}/mine.yaml}}\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: is like itself"):
+        load(None, map=str(tmp_path / "mine.yaml"), files=two, name="x")
 
 
 def test_a_map_of_ones_own_is_like_another(tmp_path, two):

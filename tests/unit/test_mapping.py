@@ -202,6 +202,13 @@ def test_energies_become_gev(energy, factor):
     assert (found.columns["d0"].unit, found.columns["n"].unit, found.columns["fatjet_phi"].unit) == ("mm", "", "rad")
 
 
+def test_a_unit_may_be_that_of_the_four_vectors():
+    numbers = {"met": {"branch": "met", "unit": "energy"}, "ht": {"branch": "ht", "unit": "GeV"}}
+    found, events = made(a_map({"event": numbers}, energy="MeV"), jets(met=np.full(3, 5e3), ht=np.full(3, 5e3)))
+    assert events.met.tolist() == [5.0] * 3 and events.ht.tolist() == [5000.0] * 3
+    assert found.columns["met"].unit == found.columns["ht"].unit == "GeV"
+
+
 def test_a_map_may_know_several_kinds_and_a_file_have_one():
     how = load(None, name="x", files=["x"], map="flat").map
     for kind in momenta.KINDS:
@@ -358,6 +365,14 @@ def test_variations_of_numbered_branches():
      "variations.v: no column is made of 'runn'; did you mean 'run'"),
     ({"columns": {"event": {"jet_pt": "x"}, "jet": PLAIN}}, "two columns would have the name 'jet_pt'"),
     ({"columns": {"event": {"weight": "x"}, "jet": PLAIN}}, "two columns would have the name 'weight'"),
+    ({"columns": {"jet": {**PLAIN, "index": "x"}}}, "two columns would have the name 'jet_index'"),
+    ({"columns": {"jet": {**PLAIN, "pt_v_up": "x"}}, "variations": {"v": {PLAIN["pt"]: ["a", "b"]}}},
+     "two columns would have the name 'jet_pt_v_up'"),
+    ({"columns": {"event": {"weight_v_down": "x"}, "jet": PLAIN}, "weight": {"factors": ["w"]},
+      "variations": {"v": {"w": ["a", "b"]}}}, "two columns would have the name 'weight_v_down'"),
+    ({"columns": {"jet": {**PLAIN, "pt": {"branch": "x", "unit": "Mev"}}}}, "did you mean 'MeV'"),
+    ({"columns": {"jet": {**PLAIN, "mass": {"branch": "x", "unit": "keV"}}}}, "columns.jet.mass cannot be in 'keV'"),
+    ({"columns": {"jet": {**PLAIN, "phi": {"branch": "x", "unit": "deg"}}}}, "columns.jet.phi cannot be in 'deg'"),
     ({"columns": {"jet": PLAIN}, "counts": {"jets": "njet"}}, "counts.jets: columns has no 'jets'"),
     ({"columns": {"jet": {"pt": "x"}}}, "columns.jet has pt, and must have"),
     ({"columns": {}}, "columns has no jet"),

@@ -15,9 +15,11 @@ from jetscale.errors import ConfigError, nearest
 from jetscale.schema import Number
 
 Energy = Literal["MeV", "GeV", "TeV"]
+ENERGIES = {"MeV", "GeV", "TeV", "energy"}
 Word = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 KINEMATICS = ({"pt", "eta", "phi", "mass"}, {"pt", "eta", "phi", "energy"}, {"px", "py", "pz", "energy"})
 VECTOR = frozenset.union(*map(frozenset, KINEMATICS))
+WAYS = ("up", "down")
 
 
 def _names(value: Any) -> Any:
@@ -39,9 +41,16 @@ class Branch(Config):
     """
 
     branch: Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
-    unit: str = Field("", description="in the file; what is in MeV or TeV becomes GeV")
+    unit: str = Field("", description="in the file; MeV and TeV become GeV; `energy` is that of the four-vectors")
     dtype: Number | None = Field(None, description="of the column; without it, that of the branch")
     missing: float | None = Field(None, description="stands where one file lacks the branch and others have it")
+
+    @field_validator("unit")
+    @classmethod
+    def _energies_are_known(cls, unit: str) -> str:
+        if unit not in ENERGIES and unit.lower() in {one.lower() for one in ENERGIES}:
+            raise ValueError(nearest(unit, ENERGIES))
+        return unit
 
 
 Branches = dict[Word, Annotated[Branch, BeforeValidator(_short)]]
@@ -98,14 +107,33 @@ class Map(Config):
         return self
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> Self:
-        names = [
-            member if collection == "event" else f"{collection}_{member}"
-            for collection, members in self.columns.items() for member in members
-        ]  # fmt: skip
+    def _units_of_momenta(self) -> Self:
+        for collection, members in self.columns.items():
+            for member in members.keys() & VECTOR if collection != "event" else ():
+                known = {"rad"} if member == "phi" else set() if member == "eta" else ENERGIES
+                if (unit := members[member].unit) and unit not in known:
+                    raise ValueError(f"columns.{collection}.{member} cannot be in {unit!r}; {nearest(unit, known)}")
+        return self
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        factors = {self.weight.generator, *self.weight.factors}
+        names = ["event_id", "weight", "jet_index", *self._twins("weight", factors)]
+        for collection, members in self.columns.items():
+            for member, one in members.items():
+                name = member if collection == "event" else f"{collection}_{member}"
+                names += [name, *self._twins(name, set(one.branch))]
         for name in names:
-            if name in ("event_id", "weight") or names.count(name) > 1:
+            if names.count(name) > 1:
                 raise ValueError(f"two columns would have the name {name!r}: rename one")
+        return self
+
+    def _twins(self, name: str, branches: set[str | None]) -> list[str]:
+        varied = [variation for variation, swaps in self.variations.items() if branches & swaps.keys()]
+        return [f"{name}_{variation}_{way}" for variation in varied for way in WAYS]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
         branches = {name for members in self.columns.values() for one in members.values() for name in one.branch}
         branches |= {*self.weight.factors, self.weight.generator or ""} - {""}
         for variation, swaps in self.variations.items():
@@ -129,7 +157,7 @@ class Ingest(Config):
     sum_of_weights: float | None = Field(None, gt=0, description="of the generator, over all events ever generated")
     golden: str | None = Field(None, description="JSON file of certified runs and luminosity blocks")
     set: dict[str, float] = Field({}, description="columns that are one number for all events")
-    keep: dict[Word, dict[Word, Range]] = Field(
+    keep: dict[Word, Annotated[dict[Word, Range], Field(min_length=1)]] = Field(
         {}, description="members that are kept, as jet: {pt: [30, null]}: the others leave their event"
     )
     derive: dict[Word, SerializeAsAny[Derived]] = {}
@@ -163,16 +191,18 @@ def shipped() -> dict[str, Path]:
     return {file.stem: file for file in sorted(room.glob("*.yaml"))}
 
 
-def load_map(where: str) -> Values:
-    """The keys of a map, by its name or its YAML file.
+def load_map(where: str, above: Sequence[Path] = ()) -> Values:
+    """The keys of a map, by its name or its YAML file; `above` are the files that are like it.
 
     Raises:
-        ConfigError: no such map, or not a `map:` file.
+        ConfigError: no such map, not a `map:` file, or one that is like itself.
     """
     file = shipped().get(where, Path(where).expanduser())
     if not file.is_file():
         raise ConfigError(f"no map {where!r}", where="map", cure=f"{nearest(where, shipped())}, or your own FILE.yaml")
-    values: Values = _map(_under("map", read_yaml(file), file))
+    if file in above:
+        raise ConfigError("is like itself", where=str(file), cure="name another map after `like:`")
+    values: Values = _map(_under("map", read_yaml(file), file), [*above, file])
     build(Map, values, str(file), "map")
     return values
 
@@ -195,12 +225,12 @@ def load(path: Path | None, sets: Sequence[str] = (), tree: str | None = None, *
     return build(Ingest, merge(layers)[0], where, "ingest")
 
 
-def _map(value: Any) -> Any:
+def _map(value: Any, above: Sequence[Path] = ()) -> Any:
     if isinstance(value, str):
-        return load_map(value)
+        return load_map(value, above)
     if isinstance(value, dict) and isinstance(value.get("like"), str):
         rest = {key: one for key, one in value.items() if key != "like"}
-        return merge([("map", load_map(value["like"])), ("job", rest)])[0]
+        return merge([("map", load_map(value["like"], above)), ("job", rest)])[0]
     return value
 
 

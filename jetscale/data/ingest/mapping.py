@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jetscale.data.ingest.job import VECTOR, Branch, Map
+from jetscale.data.ingest.job import VECTOR, WAYS, Branch, Map
 from jetscale.data.ingest.momenta import ENERGIES, KINDS, Recipe
 from jetscale.errors import DataError, nearest
 from jetscale.events import OWN
@@ -19,7 +19,6 @@ ARROW = {"float16": "halffloat", "float32": "float", "float64": "double"}  # who
 MOMENTA = {"pt": ("GeV", "transverse momentum"), "eta": ("", "pseudorapidity"), "phi": ("rad", "azimuth"),
            "mass": ("GeV", "mass")}  # fmt: skip
 GEV = {"MeV": 1e-3, "GeV": 1.0, "TeV": 1e3}
-WAYS = ("up", "down")
 
 
 class Form(NamedTuple):
@@ -158,6 +157,10 @@ class _Finder:
         """The unit of a branch whose map does not say it."""
         return self.how.energy if of and member in ENERGIES else "rad" if of and member == "phi" else ""
 
+    def _said(self, spec: Branch) -> str:
+        """The unit of a branch as its map says it."""
+        return self.how.energy if spec.unit == "energy" else spec.unit
+
     def _column(self, name: str, of: str | None, spec: Branch, source: Source, momentum: bool) -> Column:
         """A column as `JET_EVENTS` has it, a component of a momentum, or one of the map's own."""
         member = name.removeprefix(f"{of}_")
@@ -169,7 +172,7 @@ class _Finder:
         if momentum:
             unit, doc = MOMENTA[member]
             return Column(name=name, of=of, dtype="float32", unit=unit, doc=doc, missing=spec.missing)
-        unit = spec.unit or self._unit(of, member)
+        unit = self._said(spec) or self._unit(of, member)
         return Column(name=name, of=of, dtype=spec.dtype or _dtype(source), unit="GeV" if unit in GEV else unit,
                       doc=f"branch {' or '.join(spec.branch)}", missing=spec.missing)  # fmt: skip
 
@@ -248,7 +251,7 @@ class _Finder:
         for branch in branches:
             self._check(branch, where, collection, numbered="{n}" in name)
         number = str(np.result_type(*(self.branches[branch].number for branch in branches)))
-        return Source(name, branches, number, GEV.get(spec.unit or unit, 1.0))
+        return Source(name, branches, number, GEV.get(self._said(spec) or unit, 1.0))
 
     def _check(self, branch: str, where: str, collection: str, numbered: bool) -> None:
         form, per_event = self.branches[branch], collection == "event" or numbered
