@@ -84,11 +84,12 @@ def write_friends(events: Events, folder: Path) -> Iterator[Path]:
 
 def names_of(files: Sequence[str]) -> list[str]:
     """Names for files that are to stand in one folder: the ends of their paths, from where they differ, with .root."""
-    paths = [re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*", "", file).lstrip("/") for file in files]
+    paths = [re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/]*", "", file) for file in files]
+    paths = [os.path.normpath(f"/{path}").lstrip("/") for path in paths]  # the dots of a URL must not lead elsewhere
     shared = os.path.commonpath([str(Path(path).parent) for path in paths]) if paths else ""
     names = [os.path.relpath(path, shared or ".") for path in paths]
     names = [name if name.endswith(".root") else f"{name}.root" for name in names]
-    return [name if names.count(name) == 1 else f"{number}/{name}" for number, name in enumerate(names)]
+    return names if len({*names}) == len(names) else [f"{number}/{name}" for number, name in enumerate(names)]
 
 
 def _bits(source: Origin) -> int:

@@ -191,6 +191,8 @@ def test_samples_of_no_files_have_no_friends(tmp_path):
     (["root://one//store/a/x.root", "root://two//store/b/x.root"], ["a/x.root", "b/x.root"]),
     (["root://one//store/x.root", "root://two//store/x.root"], ["0/x.root", "1/x.root"]),
     (["s3://bucket/x.root", "/data/x.root"], ["x.root", "data/x.root"]),
+    (["s3://bucket/../../x.root", "/data/y.root"], ["x.root", "data/y.root"]),
+    (["/data/x.h5", "/data/0/x.h5.root", "/data/x.h5.root"], ["0/x.h5.root", "1/0/x.h5.root", "2/x.h5.root"]),
 ])  # fmt: skip
 def test_files_are_named_after_their_sources(files, names):
     assert names_of(files) == names
