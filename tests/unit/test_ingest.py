@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ntuples import MAP, job, made, write
 
+from jetscale.data.formats.root import RootReader
 from jetscale.data.ingest.convert import STAMP, ids_of
 from jetscale.data.ingest.ingest import ingest
 from jetscale.data.ingest.job import load
-from jetscale.errors import ConfigError, IngestError
+from jetscale.errors import ConfigError, DataError, IngestError
 from jetscale.events import Events
 
 
@@ -117,6 +118,17 @@ def test_masses_that_rounding_made_negative_are_zero(tmp_path):
     assert said["rejected"] == {"jet_mass is not in [0, inf)": 1}
 
 
+def test_variations_of_masses_are_mended_too(tmp_path):
+    branches = made(50)
+    mass = ak.flatten(branches["Jet_mass"]).to_numpy().copy()
+    mass[:3] = -1e-4
+    branches["Jet_mass_up"] = ak.unflatten(mass, ak.num(branches["Jet_pt"]))
+    how = {**MAP, "variations": {"jms": {"Jet_mass": ["Jet_mass_up", "Jet_mass"]}}}
+    given = load(None, map=how, files=[write(tmp_path / "odd.root", branches)], name="x")
+    said = balanced(run(given, tmp_path / "out"))
+    assert said["mended"] == {"jet_mass_jms_up below 0 by rounding": 3} and not said["rejected"]
+
+
 def test_certified_blocks_only(two, tmp_path):
     (tmp_path / "golden.json").write_text(json.dumps({"1": [[3, 4], [10, 10]]}))
     events = run(job(two, golden=str(tmp_path / "golden.json")), tmp_path / "out")
@@ -132,6 +144,15 @@ def test_weights_sum_to_the_luminosity(two, tmp_path):
     assert np.allclose(table["weight"].to_numpy()[:300], product * 2.0 * 0.5 * 1000 / total, rtol=1e-12)
     up = branches["genWeight"].astype(np.float64) * branches["puWeightUp"]
     assert np.allclose(table["weight_pileup_up"].to_numpy()[:300], up * 1000 / total, rtol=1e-12)
+
+
+def test_what_is_selected_does_not_depend_on_the_scale(two, tmp_path):
+    given = {"select": {"weight": [1, None]}, "derive": {"heavy": {"by": "Window", "of": "weight", "low": 2}}}
+    one = run(job(two, **given), tmp_path / "one")
+    other = run(job(two, **given, cross_section_pb=1e-3), tmp_path / "other")
+    assert 0 < len(one) < 600 and one.manifest.made_by["rejected"] == other.manifest.made_by["rejected"]
+    rest = [name for name in one.schema.names if not name.startswith("weight")]
+    assert one.read(rest).equals(other.read(rest))
 
 
 def test_a_further_file_scales_what_is_there(two, tmp_path):
@@ -183,6 +204,54 @@ def test_a_changed_file_is_noticed(two, tmp_path):
     balanced(events)
 
 
+def test_a_file_that_changes_while_it_is_read_is_no_shard(two, tmp_path, monkeypatch):
+    read = RootReader.read
+
+    def rewritten(self, *given):
+        yield from read(self, *given)
+        write(two[0], made(300, 9))
+
+    monkeypatch.setattr(RootReader, "read", rewritten)
+    with pytest.raises(IngestError, match=r"1\.root: changed while it was being converted"):
+        run(job(two[:1]), tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_notes_that_are_damaged_cost_a_look_or_are_named(two, tmp_path):
+    events = run(job(two), tmp_path / "out")
+    (tmp_path / "out" / "_looks.jsonl").write_bytes(b'[1]\nnull\n\xff\xfe\n{"map":')
+    assert run(job(two), tmp_path / "out").fingerprint == events.fingerprint
+    (tmp_path / "out" / "_job.json").write_text('{"map')
+    with pytest.raises(DataError, match=r"_job\.json: is damaged\n.*remove it"):
+        run(job(two), tmp_path / "out")
+    (tmp_path / "out" / "_job.json").unlink()
+    assert run(job(two), tmp_path / "out").fingerprint == events.fingerprint
+
+
+def test_a_sample_may_get_another_name(two, tmp_path):
+    first = run(job(two), tmp_path / "out")
+    other = run(job(two).but(name="other"), tmp_path / "out")
+    assert (other.name, other.fingerprint) == ("other", first.fingerprint)
+
+
+def test_settings_bind_when_there_is_a_shard(two, tmp_path, monkeypatch):
+    with monkeypatch.context() as broken, pytest.raises(IngestError):
+        broken.setattr(RootReader, "read", lambda *_: iter(()))
+        run(job(two), tmp_path / "out")
+    assert len(run(job(two, select={"ht": [1000, None]}), tmp_path / "out")) < 600
+
+
+def test_a_kind_of_ones_own_that_fails_is_named_with_the_file(two, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from jetscale.derive import Derived\nfrom jetscale.schema import Column\nclass Odd(Derived):\n"
+        "    def column(self, name, schema): return Column(name=name, dtype='int8', unit='', doc='')\n"
+        "    def make(self, table, key_B): return [300] * table.num_rows\n"
+    )
+    given = job(two[:1], derive={"odd": {"by": f"{tmp_path}/mine.py:Odd"}})
+    with pytest.raises(IngestError, match=r"1\.root: derive\.odd: cannot be made: .*300.*\n.*mine\.py:Odd"):
+        run(given, tmp_path / "out")
+
+
 def test_a_changed_job_is_refused(two, tmp_path):
     out = tmp_path / "out"
     before = run(job(two), out)
@@ -211,8 +280,6 @@ def test_the_others_are_converted_and_the_bad_one_is_named(two, tmp_path):
 
 
 def test_a_file_that_breaks_on_the_way_leaves_nothing_and_the_scale_follows(two, tmp_path, monkeypatch):
-    from jetscale.data.formats.root import RootReader
-
     read = RootReader.read
 
     def breaks(self, start, stop, columns):
@@ -276,6 +343,11 @@ def test_columns_that_are_one_number(two, tmp_path):
         ({"select": {"jet_pt": [1, None]}}, r"no number 'jet_pt' per event"),
         ({"keep": {"jet": {"ptt": [1, None]}}}, r"keep\.jet\.ptt: jet has no 'ptt'"),
         ({"keep": {"muon": {"pt": [1, None]}}}, r"keep\.muon\.pt: muon has no 'pt'"),
+        ({"set": {"event_id": 1}}, r"set\.event_id: event_id cannot be one number"),
+        ({"set": {"jet_btag": 1}}, r"set\.jet_btag: jet_btag cannot be one number"),
+        ({"set": {"decay_mode": 1.5}}, r"set\.decay_mode: 1\.5 is no int8"),
+        ({"set": {"decay_mode": 300}}, r"set\.decay_mode: 300 is no int8"),
+        ({"set": {"true_mass": -2}}, r"set\.true_mass: -2 is no float32 from -1 to inf"),
         ({"derive": {"u": {"by": "Uniform", "low": 0, "high": 1}}}, r"derive\.u: by: Uniform needs a training"),
         ({"derive": {"ht": {"by": "Sum", "of": "jet_pt"}}}, r"derive\.ht: there is a column 'ht' already"),
         ({"derive": {"s": {"by": "Sum", "of": "jet_ptt"}}}, r"no column 'jet_ptt'"),

@@ -24,6 +24,7 @@ from jetscale.data.ingest.chunk import Chunk, chunk_of, events_with, kept
 from jetscale.data.ingest.files import Stamp
 from jetscale.data.ingest.golden import Golden
 from jetscale.data.ingest.job import Ingest
+from jetscale.data.ingest.work import said
 from jetscale.data.ragged import take
 from jetscale.data.rows import Rows
 from jetscale.derive import Ends, between, content
@@ -32,8 +33,8 @@ from jetscale.events import ROW_GROUP, Shard, describe_shard, shard_in
 from jetscale.schema import EVENT_ID, JET_EVENTS, WEIGHT, Column, Schema
 
 STAMP = "jetscale.ingested"
-# What may change without making the rows anew: more files, and what the weights sum to.
-FREE = {"files", "cross_section_pb", "luminosity_fb", "sum_of_weights"}
+# What may change without making the rows anew: the name, more files, and what the weights sum to.
+FREE = {"name", "files", "cross_section_pb", "luminosity_fb", "sum_of_weights"}
 ENTRY_BITS = 27
 KEY_BITS = 36
 ROUNDING = 1e-3  # a mass so much below zero, in units of the momentum, is one of zero that was rounded
@@ -57,7 +58,7 @@ class Recipe:
     @cached_property
     def digest(self) -> str:
         """Twelve hex digits that name what becomes of an entry, but for the scale of its weight."""
-        said = self.job.model_dump(mode="json", exclude=FREE | {"name", "golden", "derive"}, exclude_defaults=True)
+        said = self.job.model_dump(mode="json", exclude=FREE | {"golden", "derive"}, exclude_defaults=True)
         golden = hashlib.sha256(b"".join(part.tobytes() for part in (self.golden.first, self.golden.last))
                                 ).hexdigest() if self.golden else None  # fmt: skip
         derive = {name: content(how) for name, how in self.job.derive.items()}
@@ -95,6 +96,7 @@ class Recipe:
         return schema
 
     def _check(self, schema: Schema) -> None:
+        self._check_set(schema)
         for collection, ranges in self.job.keep.items():
             known = [c.name.removeprefix(f"{collection}_") for c in self.columns.each() if c.of == collection]
             for name in ranges:
@@ -109,6 +111,20 @@ class Recipe:
         if self.golden and (absent := {"run", "luminosity_block"} - set(schema.names)):
             raise ConfigError(f"golden needs the column {min(absent)!r}, which the files lack or the map does not name",
                               where="golden", cure="map it under columns.event")  # fmt: skip
+
+    def _check_set(self, schema: Schema) -> None:
+        ours = (EVENT_ID.name, JET_INDEX.name, *self.weights)
+        for name, value in self.job.set.items():
+            column, where = schema[name], f"set.{name}"
+            if name in ours or (column.of and name in self.columns):
+                raise ConfigError(f"{name} cannot be one number for all events", where=where,
+                                  cure="choose another name")  # fmt: skip
+            low, high = (-np.inf if column.low is None else column.low, np.inf if column.high is None else column.high)
+            with np.errstate(all="ignore"):
+                kept = np.float64(value).astype(column.dtype)
+            if not low <= value <= high or not np.isfinite(kept) or (kept.dtype.kind == "i" and kept != value):
+                raise ConfigError(f"{value:g} is no {column.dtype} from {low:g} to {high:g}", where=where,
+                                  cure=f"it holds {column.doc}")  # fmt: skip
 
 
 @dataclass
@@ -156,8 +172,7 @@ def convert(recipe: Recipe, part: Part, scale: float, out: Path) -> tuple[Shard,
         DataError: the file cannot be read, or not as it was when it was looked at.
     """
     counts = Counts()
-    if files.stamp(part.file, part.stamp).hash != part.stamp.hash:
-        raise DataError("changed while it was being converted", where=part.file, cure="run the same command again")
+    _same(part)
     with entered(part.file, recipe.job.map, part.stamp.hash) as source, shard_in(out, recipe.schema) as pieces:
         chunks = source.read(part.start, part.stop, recipe.columns)
         for table in in_groups(map(partial(_table, recipe, part, scale, counts), chunks)):
@@ -165,9 +180,15 @@ def convert(recipe: Recipe, part: Part, scale: float, out: Path) -> tuple[Shard,
         if counts.entries != part.stop - part.start or counts.kept + counts.rejected.total() != counts.entries:
             raise DataError(f"{counts.entries} entries came, not {part.stop - part.start}", where=part.file,
                             cure="the file changed while it was read: run the same command again")  # fmt: skip
+        _same(part)
         note = {"file": part.file, "hash": part.stamp.hash, "start": part.start, "stop": part.stop, "scale": scale}
         pieces.note(STAMP, json.dumps({**note, **counts.values()}))
     return describe_shard(out), counts
+
+
+def _same(part: Part) -> None:
+    if files.stamp(part.file, part.stamp).hash != part.stamp.hash:
+        raise DataError("changed while it was being converted", where=part.file, cure="run the same command again")
 
 
 def in_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -214,14 +235,14 @@ def stamp(shard: Path) -> dict[str, Any]:
     return note if isinstance(note, dict) else {}
 
 
-def ids_of(key: str, entries: np.ndarray) -> np.ndarray:
-    """Event ids (B,) int64 >= 0 of a file's entries: 36 bits of its key, 27 of the entry.
+def ids_of(key: str, entries: np.ndarray, file: str = "") -> np.ndarray:
+    """Event ids (B,) int64 >= 0 of a file's entries: 36 bits of its key, 27 of the entry; `file` is named in errors.
 
     Raises:
         DataError: more than 134,217,728 entries.
     """
     if entries.size and int(entries[-1]) >> ENTRY_BITS:
-        raise DataError(f"entry {int(entries[-1])} is beyond {1 << ENTRY_BITS}", where=key, cure="split the file")
+        raise DataError(f"entry {int(entries[-1])} is beyond {1 << ENTRY_BITS}", where=file, cure="split the file")
     return np.int64((int(key, 16) & ((1 << KEY_BITS) - 1)) << ENTRY_BITS) + entries.astype(np.int64)
 
 
@@ -229,7 +250,7 @@ def _table(recipe: Recipe, part: Part, scale: float, counts: Counts, array: ak.A
     """The rows of a chunk; what became of its entries is added to the counts."""
     entries_B = np.arange(len(array), dtype=np.int64) + part.start + counts.entries
     counts.entries += len(array)
-    chunk = _chunk(recipe, array, ids_of(part.key, entries_B))
+    chunk = _chunk(recipe, array, ids_of(part.key, entries_B, part.file))
     if recipe.golden:
         golden_B = recipe.golden.certified(chunk.numbers["run"], chunk.numbers["luminosity_block"])
         chunk = _reject(chunk, ~golden_B, "not in the golden JSON", counts)
@@ -239,10 +260,10 @@ def _table(recipe: Recipe, part: Part, scale: float, counts: Counts, array: ak.A
     for collection in chunk.bounds:
         if f"{collection}_pt" in chunk.members:
             chunk = chunk.ordered(collection, f"{collection}_pt")
-    table = _scaled(recipe, _filled(recipe, chunk).table(), scale)
-    table = _selected(recipe, _derived(recipe, table, counts), counts)
+    table = _selected(recipe, _derived(recipe, _filled(recipe, chunk).table(), counts), counts)
     counts.kept += table.num_rows
-    return table
+    # Last, so that what is derived and selected does not depend on how many files there are.
+    return _scaled(recipe, table, scale)
 
 
 def _chunk(recipe: Recipe, array: ak.Array, id_B: np.ndarray) -> Chunk:
@@ -261,20 +282,22 @@ def _reject(chunk: Chunk, bad_B: np.ndarray, why: str, counts: Counts) -> Chunk:
 
 
 def _mended(chunk: Chunk, counts: Counts) -> Chunk:
-    """Masses that rounding has made negative are zero."""
+    """Masses that rounding has made negative are zero, and so are their variations."""
     for collection in chunk.bounds:
         pt, eta, mass = (f"{collection}_{name}" for name in ("pt", "eta", "mass"))
         if not {pt, eta, mass} <= chunk.members.keys():
             continue
-        values_M = chunk.members[mass]
-        below_M = values_M < 0
-        if not below_M.any():
-            continue
-        with np.errstate(over="ignore", invalid="ignore"):
-            momentum_M = chunk.members[pt] * np.cosh(chunk.members[eta])
-            rounded_M = below_M & (values_M >= -ROUNDING * momentum_M)
-        counts.mended[f"{mass} below 0 by rounding"] += int(rounded_M.sum())
-        chunk = chunk.plus(chunk.columns[mass], np.where(rounded_M, 0, values_M).astype(values_M.dtype))
+        twins = [name for name in chunk.collection(collection) if name.startswith(f"{mass}_")]
+        for name in (mass, *(name for name in twins if chunk.columns[name].low == 0)):
+            values_M = chunk.members[name]
+            below_M = values_M < 0
+            if not below_M.any():
+                continue
+            with np.errstate(over="ignore", invalid="ignore"):
+                momentum_M = chunk.members[pt] * np.cosh(chunk.members[eta])
+                rounded_M = below_M & (values_M >= -ROUNDING * momentum_M)
+            counts.mended[f"{name} below 0 by rounding"] += int(rounded_M.sum())
+            chunk = chunk.plus(chunk.columns[name], np.where(rounded_M, 0, values_M).astype(values_M.dtype))
     return chunk
 
 
@@ -321,9 +344,13 @@ def _derived(recipe: Recipe, table: pa.Table, counts: Counts) -> pa.Table:
     """With the derived columns; events in which one is not finite are rejected."""
     for name in recipe.rows.layout.order:
         column = recipe.schema[name]
-        made = recipe.job.derive[name].make(table, torch.zeros(table.num_rows, dtype=torch.int64))
-        array = (made if isinstance(made, pa.Array) else pa.array(made)).cast(column.arrow)
-        table = table.append_column(pa.field(name, column.arrow, nullable=False), array)
+        try:
+            made = recipe.job.derive[name].make(table, torch.zeros(table.num_rows, dtype=torch.int64))
+            array = (made if isinstance(made, pa.Array) else pa.array(made)).cast(column.arrow)
+            table = table.append_column(pa.field(name, column.arrow, nullable=False), array)
+        except Exception as problem:  # a user's own kind raises what it likes
+            raise DataError(f"cannot be made: {said(problem)}", where=f"derive.{name}",
+                            cure=f"see {recipe.job.derive[name].by}") from problem  # fmt: skip
         if not column.of and (values_B := array.to_numpy(zero_copy_only=False)).dtype.kind == "f":
             table = _only(table, np.isfinite(values_B), f"{name} is not finite", counts)
     return table

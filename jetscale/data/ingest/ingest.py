@@ -30,7 +30,7 @@ from jetscale.data.ingest.look import Seen, distinct, look_at, scale_of, togethe
 from jetscale.data.ingest.remote import is_url
 from jetscale.data.ingest.work import each, said
 from jetscale.derive import content
-from jetscale.errors import ConfigError, IngestError
+from jetscale.errors import ConfigError, DataError, IngestError
 from jetscale.events import MANIFEST, Manifest, Shard, describe_shard, read_manifest, write_manifest, write_text
 from jetscale.lock import held
 from jetscale.shape import shape
@@ -149,21 +149,33 @@ def _refuse_other(work: Work) -> None:
     manifest = read_manifest(out) if (out / MANIFEST).is_file() else None
     if manifest and manifest.made_by.get("command") != "ingest":
         raise ConfigError("holds a sample that jetscale ingest did not make", where=str(out), cure=cure)
-    if (out / JOB).is_file():
-        old, new = leaves(json.loads((out / JOB).read_text())), leaves(work.settings)
+    shards = sorted(out.glob("*.parquet")) if out.is_dir() else []
+    if (out / JOB).is_file() and shards:
+        old, new = leaves(_settled(out / JOB)), leaves(work.settings)
         changed = [f"{key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}"
                    for key in {**old, **new} if old.get(key) != new.get(key)]  # fmt: skip
         if changed:
             shown = "\n  ".join(changed[:SHOWN])
             raise ConfigError(f"holds a sample that other settings have made:\n  {shown}", where=str(out),
                               cure=f"{cure}, or take back the change")  # fmt: skip
-    elif out.is_dir() and (strangers := sorted(out.glob("*.parquet"))):
-        raise ConfigError(f"holds {strangers[0].name}, which jetscale ingest did not write", where=str(out), cure=cure)
+    elif strange := next((file for file in shards if not stamp(file)), None):
+        raise ConfigError(f"holds {strange.name}, which jetscale ingest did not write", where=str(out), cure=cure)
     gone = [one["file"] for one in (manifest.made_by["files"] if manifest else ()) if one["file"] not in work.files]
     if gone:
         raise ConfigError(f"holds the events of {gone[0]}{f' and {len(gone) - 1} more files' if gone[1:] else ''}, "
                           "which this command does not name", where=str(out),
                           cure=f"name them too, or {cure}")  # fmt: skip
+
+
+def _settled(file: Path) -> Values:
+    """The settings that a folder's rows were made with."""
+    try:
+        values = json.loads(file.read_bytes())
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise DataError("is damaged", where=str(file), cure="remove it, and run the command that made this sample")
+    return values
 
 
 def _seen(job: Ingest, files: Sequence[str], out: Path, bad: dict[str, str], *,
@@ -213,7 +225,7 @@ def _round(recipe: Recipe, seen: Sequence[Seen], scale: float, out: Path, *,
     for name, result in each(_make, recipe, tasks, here=here):
         part, why = missing[name], ""
         if isinstance(result, Exception):
-            why = "" if part.file in failed else said(result)
+            why = "" if part.file in failed else said(result, part.file)
             failed.setdefault(part.file, why)
         elif not places[part].is_file():
             raise IngestError(f"{places[part].name} was written, but cannot be seen from here", where=str(out),

@@ -161,7 +161,9 @@ class Ingest(Config):
         {}, description="members that are kept, as jet: {pt: [30, null]}: the others leave their event"
     )
     derive: dict[Word, SerializeAsAny[Derived]] = {}
-    select: dict[Word, Range] = Field({}, description="events that are kept: columns in [low, high)")
+    select: dict[Word, Range] = Field(
+        {}, description="events that are kept: columns in [low, high); weights are compared before they are scaled"
+    )
     events_per_shard: int = Field(100_000, gt=0, description="entries of a file that one task reads")
 
     @field_validator("derive", mode="before")

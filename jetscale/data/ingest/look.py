@@ -69,7 +69,7 @@ def look_at(files: Sequence[str], how: Map, out: Path, *, here: bool) -> Iterato
     with (out / MEMORY).open("a", encoding="utf-8") as memory:
         for file, result in each(look, how, tasks, here=here):
             if isinstance(result, Exception):
-                yield file, said(result)
+                yield file, said(result, file)
                 continue
             if result != known.get(file):
                 memory.write(json.dumps({"map": name, "seen": result.values()}) + "\n")
@@ -78,17 +78,17 @@ def look_at(files: Sequence[str], how: Map, out: Path, *, here: bool) -> Iterato
 
 
 def _remembered(out: Path, name: str) -> dict[str, Seen]:
-    """What was seen with this map; a line that was cut short is passed over."""
+    """What was seen with this map; a line that is damaged is passed over."""
     found: dict[str, Seen] = {}
     if not (out / MEMORY).is_file():
         return found
-    for line in (out / MEMORY).read_text(encoding="utf-8").splitlines():
+    for line in (out / MEMORY).read_bytes().splitlines():
         try:
             values = json.loads(line)
             if values["map"] == name:
                 seen = Seen.model_validate(values["seen"])
                 found[seen.file] = seen
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             continue
     return found
 

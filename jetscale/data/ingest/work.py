@@ -28,12 +28,14 @@ def each(function: Callable[..., T], common: Any, arguments: Mapping[str, Sequen
         yield from _on_ray(function, common, arguments)
 
 
-def said(problem: Exception) -> str:
-    """What ended a task, without a traceback."""
+def said(problem: Exception, file: str = "") -> str:
+    """What ended a task, without a traceback; its file is named, if there is one."""
     if isinstance(problem, JetscaleError):
-        return str(problem)
-    first = str(problem).strip().splitlines() or ["no reason given"]
-    return f"{type(problem).__name__}: {first[0]}"
+        text = str(problem)
+    else:
+        first = str(problem).strip().splitlines() or ["no reason given"]
+        text = f"{type(problem).__name__}: {first[0]}"
+    return text if file in text else f"{file}: {text}"
 
 
 def _on_ray(function: Callable[..., T], common: Any,
