@@ -6,6 +6,7 @@ import awkward as ak
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import uproot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ntuples import MAP, job, made, write
@@ -144,6 +145,28 @@ def test_weights_sum_to_the_luminosity(two, tmp_path):
     assert np.allclose(table["weight"].to_numpy()[:300], product * 2.0 * 0.5 * 1000 / total, rtol=1e-12)
     up = branches["genWeight"].astype(np.float64) * branches["puWeightUp"]
     assert np.allclose(table["weight_pileup_up"].to_numpy()[:300], up * 1000 / total, rtol=1e-12)
+
+
+def skim(file, n, seed, total):
+    """A file of which n events are left, and that says what the weights of all of them summed to."""
+    write(file, made(n, seed))
+    with uproot.update(file) as root:
+        root.mktree("Runs", {"sumw": np.float64})
+        root["Runs"].extend({"sumw": np.array([total])})
+    return str(file)
+
+
+def test_files_that_lost_all_their_events_count_in_the_sum(tmp_path):
+    how = {**MAP, "weight": {**MAP["weight"], "sum": {"tree": "Runs", "branch": "sumw"}}}
+    files = [skim(tmp_path / f"{n}.root", n, n, 100.0) for n in (20, 0)]
+    events = run(load(None, map=how, files=files, name="x", cross_section_pb=2.0), tmp_path / "out")
+    assert balanced(events)["scale"] == pytest.approx(2.0 / 200)
+    assert [one["entries"] for one in events.manifest.made_by["files"]] == [0, 20]
+    assert [one["sum_weight"] for one in events.manifest.made_by["files"]] == [100.0, 100.0]
+    plain = [write(tmp_path / "3-plain.root", made(10, 3))]
+    with pytest.raises(IngestError, match=r"3-plain\.root: lacks 'Runs/sumw', of the weights, which 2 of 3 files have"):
+        run(load(None, map=how, files=[*files, *plain], name="x"), tmp_path / "mixed")
+    assert "Runs/sumw" in run(load(None, map=how, files=plain, name="x"), tmp_path / "p").manifest.made_by["absent"]
 
 
 def test_what_is_selected_does_not_depend_on_the_scale(two, tmp_path):
@@ -302,7 +325,7 @@ def test_a_file_that_breaks_on_the_way_leaves_nothing_and_the_scale_follows(two,
 def test_a_column_that_one_file_lacks(tmp_path):
     files = [write(tmp_path / f"{seed}.root", made(30, seed)) for seed in (1, 2)]
     files.append(write(tmp_path / "3.root", made(30, 3, Jet_btag=None)))
-    with pytest.raises(IngestError, match=r"3\.root: lacks the column 'jet_btag' \(branch 'Jet_btag'\), which 2 of 3"):
+    with pytest.raises(IngestError, match=r"3\.root: lacks column 'jet_btag' \(branch 'Jet_btag'\), which 2 of 3"):
         run(job(files), tmp_path / "out")
     filled = {**MAP, "columns": {**MAP["columns"], "jet": {**MAP["columns"]["jet"],
                                                           "btag": {"branch": "Jet_btag", "missing": -2}}}}  # fmt: skip

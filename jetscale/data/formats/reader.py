@@ -20,8 +20,9 @@ class Look(Config):
     `columns` is what `Reader.read` yields of it, with types and units, without `weight` and its variations. `key` names
     the file's content for event ids: the same by whatever path it is reached. `sum_weight` is what the generator's
     weights sum to, by the file's own account or over its events, None where there is no such weight. `absent` are
-    columns of the map whose branches the file lacks, `absent_weights` are factors and variations likewise. `weights` are
-    the names of the weights that `Reader.read` yields: `weight`, and its variations as `weight_NAME_up`, `_down`.
+    columns of the map whose branches the file lacks, `absent_weights` are factors, variations and that account
+    likewise. `weights` are the names of the weights that `Reader.read` yields: `weight`, and its variations as
+    `weight_NAME_up`, `_down`.
     """
 
     entries: int

@@ -59,12 +59,15 @@ class RootReader(Reader):
             self._root.close()
 
     def look(self) -> Look:
-        """See `Reader.look`; of the events at most the generator's weights are read, if the file has not their sum."""
-        if not self._entries:
+        """See `Reader.look`; of the events at most the generator's weights are read, if the file has not their sum.
+
+        A file without entries is none, unless it says what the weights summed to before all of its events went.
+        """
+        if not self._entries and self._account is None:
             raise DataError(f"tree {self._name!r} has no entries", where=self.file, cure="leave the file out")
         plan = self._plan
         return Look(entries=self._entries, key=self._key, columns=plan.columns, absent=plan.absent,
-                    absent_weights=plan.absent_weights, weights=tuple(plan.weights),
+                    absent_weights=(*plan.absent_weights, *self._unaccounted()), weights=tuple(plan.weights),
                     sum_weight=self._sum_weight())  # fmt: skip
 
     def read(self, start: int, stop: int, columns: Schema) -> Iterator[ak.Array]:
@@ -131,15 +134,25 @@ class RootReader(Reader):
 
     def _sum_weight(self) -> float | None:
         """Of the generator's weights: by the file's own account, or over its events; None without them."""
-        weight = self.how.weight
-        if weight.generator is None or weight.generator not in self._branches:
+        generator = self.how.weight.generator
+        if generator is None or generator not in self._branches:
             return None
-        if weight.sum is not None and weight.sum.tree in self._trees:
-            account = self._open(weight.sum.tree)
-            for name in weight.sum.branch:
-                if name in account:
-                    return _sum(account, name, self.file)
-        return _sum(self._branches, weight.generator, self.file)
+        return _sum(*(self._account or (self._branches, generator)), self.file)
+
+    @cached_property
+    def _account(self) -> tuple[Branches, str] | None:
+        """Where the file says itself what the generator's weights summed to."""
+        how = self.how.weight.sum
+        if how is None or how.tree not in self._trees:
+            return None
+        account = self._open(how.tree)
+        return next(((account, name) for name in how.branch if name in account), None)
+
+    def _unaccounted(self) -> Iterator[str]:
+        """The sum that the map names, where the file has the weights and not their sum."""
+        how = self.how.weight
+        if how.sum is not None and self._account is None and how.generator in self._branches:
+            yield f"{how.sum.tree}/{how.sum.branch[0]}"
 
 
 def _sum(branches: Branches, name: str, where: str) -> float:

@@ -140,13 +140,12 @@ def together(seen: Sequence[Seen], how: Map) -> Together:
     for name, columns in found.items():
         if len(columns) < len(seen) and columns[0].missing is None:
             lacking = [one.file for one in seen if name not in one.look.columns]
-            _unfit(f"column {name!r}", _branch(name, how), lacking, len(seen), bad)
-    for name in dict.fromkeys(weight for one in seen for weight in one.look.weights):
-        _unfit(f"weight {name!r}", "", [one.file for one in seen if name not in one.look.weights], len(seen), bad)
+            cure = "give it a `missing` in the map, or take it out of the map"
+            _unfit(f"column {name!r}{_branch(name, how)}", lacking, seen, cure, bad)
     for name in dict.fromkeys(weight for one in seen for weight in one.look.absent_weights):
         lacking = [one.file for one in seen if name in one.look.absent_weights]
         if len(lacking) < len(seen):
-            _unfit(f"weight {name!r}", "", lacking, len(seen), bad)
+            _unfit(f"{name!r}, of the weights", lacking, seen, "take it out of the map", bad)
     weights = tuple(dict.fromkeys(weight for one in seen for weight in one.look.weights))
     every = [{*one.look.absent, *one.look.absent_weights} for one in seen]
     absent = tuple(sorted(set.intersection(*every))) if every else ()
@@ -161,14 +160,14 @@ def _branch(name: str, how: Map) -> str:
     return ""
 
 
-def _unfit(what: str, branch: str, lacking: Sequence[str], files: int, bad: dict[str, str]) -> None:
-    if len(lacking) > files / 2:
-        raise DataError(f"{what}{branch} is in {files - len(lacking)} of {files} files only; not in {lacking[0]}",
-                        where="mixed schemas", cure="give it a `missing` in the map, or take it out of the map; or "
-                        "convert the two kinds of files apart")  # fmt: skip
+def _unfit(what: str, lacking: Sequence[str], seen: Sequence[Seen], cure: str, bad: dict[str, str]) -> None:
+    having = [one.file for one in seen if one.file not in lacking]
+    share = f"{len(having)} of {len(seen)} files"
+    if len(having) < len(lacking):
+        raise DataError(f"{what} is in {share} only, as in {having[0]}, and not in {lacking[0]}",
+                        where="mixed schemas", cure=f"{cure}, or convert the two kinds of files apart")  # fmt: skip
     for file in lacking:
-        bad.setdefault(file, f"{file}: lacks the {what}{branch}, which {files - len(lacking)} of {files} files have\n"
-                       "  what to do: give it a `missing` in the map, or take it out of the map")  # fmt: skip
+        bad.setdefault(file, f"{file}: lacks {what}, which {share} have\n  what to do: {cure}")
 
 
 def _wide(columns: Sequence[Column]) -> Column:
