@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jetscale.cli.shared import SAMPLE_LOG, Out, Seed, Sets, check_out, job_file, started_ray
-from jetscale.errors import IngestError
+from jetscale.errors import ConfigError, IngestError
 from jetscale.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -66,12 +66,15 @@ def ingest(
     named; the others are converted all the same.
     """
     from jetscale.data.ingest.ingest import converting, prepare
-    from jetscale.data.ingest.job import load
+    from jetscale.data.ingest.job import load, shipped
     from jetscale.events import MANIFEST, Events
     from jetscale.shape import shape
 
     yaml = job_file(files[0]) if len(files) == 1 and files[0].endswith((".yaml", ".yml")) else None
     given = {"map": map, "files": None if yaml else files, "name": name or (None if yaml else out.resolve().name)}
+    if not (yaml or map or any(one.startswith("map") for one in sets or ())):
+        raise ConfigError("which branches make which columns?", where="--map",
+                          cure=f"give one of {', '.join(shipped())}, or your own FILE.yaml")  # fmt: skip
     job = load(yaml, sets or (), tree, **given)
     check_out(out, sample=True)
     work = prepare(job, out)

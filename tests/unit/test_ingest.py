@@ -1,5 +1,6 @@
 """Files into a sample: every entry once, everything named that is left out, nothing half-written."""
 
+import errno
 import json
 
 import awkward as ak
@@ -320,6 +321,19 @@ def test_a_file_that_breaks_on_the_way_leaves_nothing_and_the_scale_follows(two,
     direct = run(job(two[1:], cross_section_pb=2.0, events_per_shard=100), tmp_path / "direct")
     assert np.allclose(events.read()["weight"].to_numpy(), direct.read()["weight"].to_numpy(), rtol=1e-14)
     assert sorted(path.name for path in out.glob("*.parquet")) == sorted(s.file for s in events.manifest.shards)
+
+
+def test_a_full_disk_is_no_fault_of_the_files(two, tmp_path, monkeypatch):
+    events = run(job(two, cross_section_pb=1.0), tmp_path / "out")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "disk full")
+
+    monkeypatch.setattr("jetscale.events.Pieces.note", full)
+    files = [*two, write(tmp_path / "3.root", made(50, 3))]
+    with pytest.raises(IngestError, match=r"out: cannot be written: No space left on device\n.*make room"):
+        run(job(files, cross_section_pb=1.0), tmp_path / "out")
+    assert Events.open(tmp_path / "out").read().equals(events.read())
 
 
 def test_a_column_that_one_file_lacks(tmp_path):

@@ -64,7 +64,7 @@ def test_a_bad_file_is_1_and_named_and_the_others_are_converted(run, file, tmp_p
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["{file}"], "'ingest.map' is missing"),
+        (["{file}"], "--map: which branches make which columns?"),
         (["{file}", "--map", "nanoad"], "did you mean 'nanoaod'"),
         (["{file}", "--map", "nanoaod", "--set", "selekt.ht=[1, null]"], "unknown key 'ingest.selekt'"),
         (["{file}", "--map", "nanoaod", "--set", "select.ht=[2, 1]"], "low = 2 is not below high = 1"),

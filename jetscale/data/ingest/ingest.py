@@ -8,8 +8,10 @@ out/_manifest.json    last, renamed into place; a reader sees the sample as it w
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ from jetscale.data.ingest.job import Ingest
 from jetscale.data.ingest.look import Seen, distinct, look_at, scale_of, together
 from jetscale.data.ingest.remote import is_url
 from jetscale.data.ingest.work import each, said
+from jetscale.data.shards import check_folder
 from jetscale.derive import content
 from jetscale.errors import ConfigError, DataError, IngestError
 from jetscale.events import MANIFEST, Manifest, Shard, describe_shard, read_manifest, write_manifest, write_text
@@ -39,6 +42,7 @@ JOB = "_job.json"
 LOCK = "_lock"
 LIBRARIES = ("uproot", "awkward", "pyarrow")
 SMALL = 50_000_000  # bytes
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no file of the job is to blame for these
 SHOWN = 10  # files that could not be converted and are named in the error
 
 
@@ -85,8 +89,9 @@ def prepare(job: Ingest, out: Path) -> Work:
     """Find the files, and refuse what cannot be meant before anything is started.
 
     Raises:
-        ConfigError: no files, a golden JSON that is none, a folder that holds another sample.
+        ConfigError: no files, a golden JSON that is none, a folder that holds another sample or lies in one.
     """
+    check_folder(out)
     mask = golden.load(Path(job.golden)) if job.golden else None
     work = Work(job, find(job.files, "ingest.files"), mask, _settings(job), out)
     _refuse_other(work)
@@ -218,12 +223,16 @@ def _round(recipe: Recipe, seen: Sequence[Seen], scale: float, out: Path, *,
     known = {shard.file: shard for shard in read_manifest(out).shards} if (out / MANIFEST).is_file() else {}
     made = {part: whole for part, file in places.items() if (whole := _whole(file, known))}
     missing = {f"{part.file} [{part.start}]": part for part in places if part not in made}
-    tasks = {name: (part, scale, places[part], _sibling(places[part])) for name, part in missing.items()}
+    others = _others(out)
+    tasks = {name: (part, scale, places[part], _sibling(places[part], others)) for name, part in missing.items()}
     failed: dict[str, str] = {}
     done, total = sum(one.counts.entries for one in made.values()), sum(one.look.entries for one in seen)
     yield Progress("converting", done, total)
     for name, result in each(_make, recipe, tasks, here=here):
         part, why = missing[name], ""
+        if isinstance(result, OSError) and result.errno in FULL:
+            raise IngestError(f"cannot be written: {os.strerror(result.errno)}", where=str(out),
+                              cure="make room there, and run the same command again") from result  # fmt: skip
         if isinstance(result, Exception):
             why = "" if part.file in failed else said(result, part.file)
             failed.setdefault(part.file, why)
@@ -262,10 +271,21 @@ def _whole(file: Path, known: Mapping[str, Shard]) -> Made | None:
     return Made(shard, counts) if shard.rows == counts.kept else None
 
 
-def _sibling(file: Path) -> Path | None:
+def _others(out: Path) -> dict[str, list[Path]]:
+    """The shards that are there, by the name of their rows; listed once, as there may be thousands."""
+    found: dict[str, list[Path]] = {}
+    for file in sorted(out.glob("shard-*.parquet")):
+        found.setdefault(_rows(file), []).append(file)
+    return found
+
+
+def _sibling(file: Path, others: Mapping[str, list[Path]]) -> Path | None:
     """The same rows with another scale of the weights."""
-    rows, _ = file.stem.rsplit("-", 1)
-    return next((one for one in sorted(file.parent.glob(f"{rows}-*.parquet")) if stamp(one)), None)
+    return next((one for one in others.get(_rows(file), ()) if stamp(one)), None)
+
+
+def _rows(file: Path) -> str:
+    return file.stem.rpartition("-")[0]
 
 
 def _sweep(out: Path) -> None:
