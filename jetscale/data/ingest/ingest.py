@@ -223,8 +223,7 @@ def _round(recipe: Recipe, seen: Sequence[Seen], scale: float, out: Path, *,
     known = {shard.file: shard for shard in read_manifest(out).shards} if (out / MANIFEST).is_file() else {}
     made = {part: whole for part, file in places.items() if (whole := _whole(file, known))}
     missing = {f"{part.file} [{part.start}]": part for part in places if part not in made}
-    others = _others(out)
-    tasks = {name: (part, scale, places[part], _sibling(places[part], others)) for name, part in missing.items()}
+    tasks = {name: (part, scale, places[part], _sibling(places[part])) for name, part in missing.items()}
     failed: dict[str, str] = {}
     done, total = sum(one.counts.entries for one in made.values()), sum(one.look.entries for one in seen)
     yield Progress("converting", done, total)
@@ -271,21 +270,10 @@ def _whole(file: Path, known: Mapping[str, Shard]) -> Made | None:
     return Made(shard, counts) if shard.rows == counts.kept else None
 
 
-def _others(out: Path) -> dict[str, list[Path]]:
-    """The shards that are there, by the name of their rows; listed once, as there may be thousands."""
-    found: dict[str, list[Path]] = {}
-    for file in sorted(out.glob("shard-*.parquet")):
-        found.setdefault(_rows(file), []).append(file)
-    return found
-
-
-def _sibling(file: Path, others: Mapping[str, list[Path]]) -> Path | None:
+def _sibling(file: Path) -> Path | None:
     """The same rows with another scale of the weights."""
-    return next((one for one in others.get(_rows(file), ()) if stamp(one)), None)
-
-
-def _rows(file: Path) -> str:
-    return file.stem.rpartition("-")[0]
+    rows, _ = file.stem.rsplit("-", 1)
+    return next((one for one in sorted(file.parent.glob(f"{rows}-*.parquet")) if stamp(one)), None)
 
 
 def _sweep(out: Path) -> None:
