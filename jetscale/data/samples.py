@@ -128,7 +128,8 @@ def _alike(columns: Sequence[Column], samples: Sequence[Events]) -> Column:
                 raise DataError(f"column {first.name!r} has {key} {now!r} here, and {was!r} in {samples[0].path}",
                                 where=str(events.path), cure="make one of the samples anew")  # fmt: skip
     low, high = [c.low for c in columns], [c.high for c in columns]
-    return first.but(low=None if None in low else min(n for n in low if n is not None),
+    unit = first.unit if all(other.unit == first.unit for other in columns) else ""  # of weights: `doubts` tells
+    return first.but(unit=unit, low=None if None in low else min(n for n in low if n is not None),
                      high=None if None in high else max(n for n in high if n is not None))  # fmt: skip
 
 

@@ -7,6 +7,7 @@ and another one is refused.
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -111,18 +112,31 @@ def working(command: str, settings: Values, samples: Sequence[Events]) -> Values
 
 
 def check_place(samples: Sequence[Events], out: Path) -> None:
-    """Refuse to write into what is read, or below any sample: whoever reads a folder of Parquet takes all below it.
+    """Refuse to write into what is read, and what `check_folder` refuses.
 
     Raises:
         ConfigError: names the folder.
     """
-    place = out.resolve()
-    for folder in (place, *place.parents):
-        if folder in [events.path.resolve() for events in samples] or (
-            folder != place and (folder / MANIFEST).is_file()
-        ):
-            raise ConfigError(f"{'is' if folder == place else 'lies below'} the sample {folder}", where=f"--out {out}",
-                              cure="choose another folder")  # fmt: skip
+    if out.resolve() in [events.path.resolve() for events in samples]:
+        raise ConfigError(f"is the sample {out.resolve()}", where=f"--out {out}", cure="choose another folder")
+    check_folder(out)
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a folder below a sample, or above Parquet files: whoever reads a folder of Parquet takes all below it.
+
+    Raises:
+        ConfigError: names the sample or the folder below.
+    """
+    place, where = out.resolve(), f"--out {out}"
+    for folder in place.parents:
+        if (folder / MANIFEST).is_file():
+            raise ConfigError(f"lies below the sample {folder}", where=where, cure="choose another folder")
+    for inside, folders, names in os.walk(place):
+        folders[:] = [name for name in folders if name[0] not in "_."]
+        if Path(inside) != place and any(name.endswith(".parquet") for name in names):
+            raise ConfigError(f"has Parquet files in {inside}, which would be taken for a part of the sample",
+                              where=where, cure="choose another folder")  # fmt: skip
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,23 @@ def load(path: Path | None, sets: Sequence[str] = (), select: Sequence[str] = ()
         ConfigError: not a `skim:` file, an unknown key, an option that cannot be meant.
     """
     where = str(path) if path else "skim"
-    given: Values = {"select": dict(map(_cut, select)), "derive": dict(map(_made, derive))}
+    given: Values = {"select": _once("--select", map(_cut, select), "write met=10:20 for both ends"),
+                     "derive": _once("--derive", map(_made, derive), "give each column another name")}  # fmt: skip
     if columns:
         given["columns"] = [name.strip() for some in columns for name in some.split(",")]
     layers = [(where, _under_skim(path))] if path else []
     layers += [("command line", given), *(("--set", parse_set(one)) for one in sets)]
     return build(Skim, merge(layers)[0], where)
+
+
+def _once(where: str, given: Iterable[tuple[str, Any]], cure: str) -> Values:
+    """Options by name; of two with one name none would be meant more than the other."""
+    found: Values = {}
+    for name, value in given:
+        if name in found:
+            raise ConfigError(f"{name!r} stands twice", where=where, cure=cure)
+        found[name] = value
+    return found
 
 
 def _under_skim(path: Path) -> Values:

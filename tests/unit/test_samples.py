@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 import jetscale
 from jetscale import cli
 from jetscale.config import dump_yaml
+from jetscale.data.ingest.ingest import prepare
+from jetscale.data.ingest.job import load as job
 from jetscale.data.provenance import origins, rejected
 from jetscale.data.samples import doubts, merge, merging, split, wanted_parts
 from jetscale.data.skim import Skim, load, skim
@@ -135,6 +137,16 @@ def test_one_cross_section_twice_is_told(tmp_path: Path, first: dict, second: di
     assert bool(doubts([parts["train"], other])) == doubtful
 
 
+def test_weights_of_different_units_are_told_and_have_none_together(tmp_path: Path) -> None:
+    one, other = sample(tmp_path / "a", 8), sample(tmp_path / "b", 8, 100)
+    columns = tuple(c.but(unit="pb") if c.name == "weight" else c for c in one.manifest.columns)
+    write_manifest(one.manifest.but(columns=[c.values() for c in columns]), one.path)
+    one = Events.open(one.path)
+    assert "different units: no unit, pb" in doubts([one, other])[0]
+    assert merge([one, other], tmp_path / "both").schema["weight"].unit == ""
+    assert merge([one], tmp_path / "alone").schema["weight"].unit == "pb"
+
+
 ends = st.none() | st.integers(-1, 12).map(float)
 ranges = st.tuples(ends, ends).filter(lambda pair: None in pair or pair[0] < pair[1])
 
@@ -211,7 +223,9 @@ def test_options_and_a_file_say_the_same(tmp_path: Path) -> None:
         ({"select": ["ht=1200"]}, "write ht=1200:"),
         ({"select": ["ht=:"]}, "is not NAME=LOW:HIGH"),
         ({"select": ["ht=9:3"]}, "low = 9 is not below high = 3"),
+        ({"select": ["ht=9:", "ht=:12"]}, "'ht' stands twice\n  what to do: write met=10:20 for both ends"),
         ({"derive": ["ht=jet_pt"]}, "NAME=KIND:COLUMN"),
+        ({"derive": ["ht=Sum:jet_pt", "ht=Count:jet_pt"]}, "'ht' stands twice"),
         ({"derive": ["ht=Summ:jet_pt"]}, "did you mean 'Sum'"),
         ({"sets": ["selct.ht=[1, 2]"]}, "did you mean 'select'"),
     ],
@@ -294,6 +308,22 @@ def test_nothing_is_written_into_or_below_a_sample(tmp_path: Path, toy: Events) 
         with pytest.raises(ConfigError, match="the sample"):
             merge([toy], out)
     assert rows_of(Events.open(toy.path)) == rows_of(toy)
+
+
+def test_nothing_is_written_above_other_samples(tmp_path: Path, toy: Events) -> None:
+    """Whoever reads the folder as Parquet would take their events for some of it."""
+    split(toy, tmp_path / "parts", Split(train=0.5, validation=0, test=0.5))
+    files = job(None, map="flat", files=["a.root"], name="a")
+    for make in (
+        lambda: merge([toy], tmp_path / "parts"),
+        lambda: skim(toy, tmp_path / "parts", Skim()),
+        lambda: prepare(files, tmp_path / "parts"),
+    ):
+        with pytest.raises(ConfigError, match=r"has Parquet files in .*parts/(train|test)"):
+            make()
+    with pytest.raises(ConfigError, match="lies below the sample"):
+        prepare(files, toy.path / "more")
+    assert {file.name for file in (tmp_path / "parts").iterdir()} == {"train", "test"}
 
 
 def test_killed_in_the_middle_it_is_whole_the_next_time(tmp_path: Path) -> None:
