@@ -26,13 +26,20 @@ def test_the_mask_is_what_a_search_through_all_stretches_says(tmp_path_factory, 
 @pytest.mark.parametrize(
     ("text", "said"),
     [("[1]", "a list"), ("{", "not JSON"), ('{"a": [[1, 2]]}', "run 'a'"), ('{"1": [[1, 2, 3]]}', "run '1'"),
-     ('{"1": [[3, 2]]}', "ends before"), ('{"1": "x"}', "run '1'")],
+     ('{"1": [[3, 2]]}', "ends before"), ('{"1": "x"}', "run '1'"), ('{"1": null}', "run '1'"),
+     ('{"1": [1, 2]}', "run '1'"), ('{"1": [[1.5, 2.5]]}', "run '1'")],
 )  # fmt: skip
 def test_other_files_are_refused(tmp_path, text, said):
     file = tmp_path / "golden.json"
     file.write_text(text)
     with pytest.raises(ConfigError, match=said):
         load(file)
+
+
+def test_an_end_beyond_all_blocks_is_in_its_own_run(tmp_path):
+    (tmp_path / "golden.json").write_text('{"1": [[5, 99999999999]], "3": []}')
+    run_B, block_B = np.array([1, 1, 2, 3]), np.array([4, 4294967295, 7, 7])
+    assert load(tmp_path / "golden.json").certified(run_B, block_B).tolist() == [False, True, False, False]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jetscale.errors import ConfigError
 
+LAST = (1 << 32) - 1
 CURE = 'it must hold {"RUN": [[first block, last block], ...], ...}'
 
 
@@ -52,10 +54,13 @@ def load(file: Path) -> Golden:
     return Golden(low, np.maximum.accumulate(high) if len(high) else high)
 
 
-def _stretches(run: object, blocks: object, file: Path) -> list[tuple[int, int]]:
+def _stretches(run: object, blocks: Any, file: Path) -> list[tuple[int, int]]:
     try:
-        pairs = np.array(blocks, dtype=np.int64).reshape(-1, 2)
-        place = _place(np.full(pairs.shape, int(str(run))), pairs)
+        pairs = np.array(blocks) if blocks else np.empty((len(blocks), 2), dtype=np.int64)
+        if pairs.dtype.kind != "i" or pairs.shape[1:] != (2,):
+            raise TypeError
+        # What is written as an end beyond all blocks must not reach into the next run.
+        place = _place(np.full(pairs.shape, int(str(run))), np.minimum(pairs, LAST))
     except (ValueError, TypeError, OverflowError):
         raise ConfigError(f"run {run!r} has {str(blocks)[:80]}", where=str(file), cure=CURE) from None
     if (pairs[:, 0] > pairs[:, 1]).any():
