@@ -96,11 +96,18 @@ def checking(where: str | Path) -> Iterator[Checked]:
     schema = Schema(columns=manifest.columns)
     yield Checked(0, [*_of_manifest(manifest), *_of_folder(path, manifest)])
     everything: list[Seen] = []
-    for seen in _shards(path, manifest, schema):
+    for seen in _shards(path, manifest, schema, _cure(manifest)):
         everything.append(seen)
         yield Checked(seen.shard.rows, seen.findings)
         seen.findings = []
     yield Checked(0, [*_of_ids(everything), *_of_numbers(everything), *_of_sample(everything, manifest)])
+
+
+def _cure(manifest: Manifest) -> str:
+    """What to do about a shard that is damaged."""
+    if manifest.made_by.get("command") == "ingest" and "scored_by" not in manifest.made_by:
+        return "remove it if it is there, and run the same jetscale ingest again, which makes what is missing"
+    return "copy it back or make the sample anew"
 
 
 def _of_manifest(manifest: Manifest) -> Iterator[Finding]:
@@ -136,31 +143,30 @@ def _of_folder(path: Path, manifest: Manifest) -> Iterator[Finding]:
             yield Finding(parquet, file, "", what, "move it away, or give it a name that begins with _")
 
 
-def _shards(path: Path, manifest: Manifest, schema: Schema) -> Iterator[Seen]:
+def _shards(path: Path, manifest: Manifest, schema: Schema, cure: str) -> Iterator[Seen]:
     """Every shard, in order; a few are looked at at a time."""
     threads = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1))
     try:
         waiting, shards = [], iter(manifest.shards)
         for shard in islice(shards, 2 * THREADS):
-            waiting.append(threads.submit(_shard, path, shard, schema))
+            waiting.append(threads.submit(_shard, path, shard, schema, cure))
         while waiting:
             seen = waiting.pop(0).result()
-            waiting += [threads.submit(_shard, path, shard, schema) for shard in islice(shards, 1)]
+            waiting += [threads.submit(_shard, path, shard, schema, cure) for shard in islice(shards, 1)]
             yield seen
     finally:
         threads.shutdown(cancel_futures=True)
 
 
-def _shard(path: Path, shard: Shard, schema: Schema) -> Seen:
+def _shard(path: Path, shard: Shard, schema: Schema, cure: str) -> Seen:
     """All that is wrong with one shard."""
     seen, file = Seen(shard), path / shard.file
     if not file.is_file():
-        seen.findings.append(_error(shard, "", "the manifest names this shard, but it is missing",
-                                    "copy it back or make the sample anew"))  # fmt: skip
+        seen.findings.append(_error(shard, "", "the manifest names this shard, but it is missing", cure))
         return seen
     with file.open("rb") as stream:
         if hashlib.file_digest(stream, "sha256").hexdigest() != shard.sha256:
-            seen.findings.append(_error(shard, "", "its content is not what the manifest says (sha256)", CHANGED))
+            seen.findings.append(_error(shard, "", "its content is not what the manifest says (sha256)", cure))
     bad = list(faults(file, shard, schema))
     seen.findings += [_error(shard, "", problem.what, problem.cure) for problem in bad]
     try:

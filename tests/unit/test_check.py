@@ -17,7 +17,7 @@ from jetscale.data.check import Finding, checking
 from jetscale.data.samples import merge
 from jetscale.data.skim import Skim, skim
 from jetscale.errors import JetscaleError
-from jetscale.events import MANIFEST, Events, describe_shard, write_manifest
+from jetscale.events import MANIFEST, Events, describe_shard, read_manifest, write_manifest
 
 ROWS, PER_SHARD = 40, 10
 
@@ -98,6 +98,14 @@ def test_damage_inside_a_shard_is_found_by_its_hash(good: Path) -> None:
     content[200] ^= 255
     file.write_bytes(content)
     assert any(one.where == shard(1) and "sha256" in one.what for one in errors(good))
+
+
+def test_damage_can_be_mended_by_the_command_that_made_the_sample(good: Path) -> None:
+    (good / shard(1)).unlink()
+    assert [one.cure for one in errors(good)] == ["copy it back or make the sample anew"]
+    edit(good, command="ingest")
+    (one,) = errors(good)
+    assert "run the same jetscale ingest again" in one.cure
 
 
 @pytest.mark.parametrize(
@@ -267,7 +275,7 @@ def test_an_empty_sample_is_a_sample(good: Path, tmp_path: Path) -> None:
 
 
 def edit(path: Path, **changes: object) -> None:
-    manifest = Events.open(path).manifest
+    manifest = read_manifest(path)
     write_manifest(manifest.but(made_by={**manifest.made_by, **changes}), path)
 
 
