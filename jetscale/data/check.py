@@ -28,7 +28,7 @@ from jetscale.data.provenance import bad_files, miscounts
 from jetscale.errors import JetscaleError
 from jetscale.events import MANIFEST, Manifest, Shard, locate, read_manifest
 from jetscale.keyed import mix
-from jetscale.schema import FILL, JET_EVENTS, Column, Schema, flat, lengths, one
+from jetscale.schema import EVENT_ID, FILL, JET_EVENTS, Column, Schema, flat, lengths, one
 
 NUMBER = ("run", "luminosity_block", "event")
 ROWS = 10_000  # read at once
@@ -352,9 +352,12 @@ def _of_momenta(everything: Sequence[Seen]) -> Iterator[Finding]:
 
 
 def _constant(everything: Sequence[Seen], manifest: Manifest) -> dict[str, float]:
-    """Columns with one value, but for those that are meant to have one: labels, run numbers, and what was set."""
+    """Columns with one value, but for those that are meant to have one: labels, run numbers, and what was set.
+
+    Ids differ, though as floating-point numbers those of a short file are one.
+    """
     fixed = manifest.made_by.get("job", {})
-    meant = {*LABELS, *NUMBER, *(fixed.get("set", {}) if isinstance(fixed, dict) else {})}
+    meant = {EVENT_ID.name, *LABELS, *NUMBER, *(fixed.get("set", {}) if isinstance(fixed, dict) else {})}
     found = {}
     for column in manifest.columns:
         ends = [seen.ends[column.name] for seen in everything if column.name in seen.ends]

@@ -252,6 +252,12 @@ def test_what_is_odd_and_no_error(good: Path, column: str, values: float, words:
     assert [(one.error, one.what) for one in found(good)] == ([] if words is None else [(False, words)])
 
 
+def test_ids_that_are_one_floating_point_number_are_no_constant(good: Path) -> None:
+    for number in range(4):
+        change(good, number, {"event_id": [(1 << 62) + 10 * number + entry for entry in range(10)]})
+    assert not found(good)
+
+
 def test_weights_of_which_one_decides_everything(tmp_path: Path) -> None:
     rows = 1000
     jets = ak.unflatten(np.ones(rows, dtype=np.float32), 1)

@@ -100,8 +100,13 @@ def test_a_number_that_does_not_fit_is_named(dtype, value):
         made(a_map({"event": {"x": {"branch": "x", "dtype": dtype}}}), jets(x=values), first=1000)
 
 
+def test_a_column_of_the_schema_cannot_be_made_wider():
+    with pytest.raises(DataError, match=r"jet_parent_quark is int8\n.*make it of another branch: it is parent of"):
+        made(a_map({"jet": {**PLAIN, "parent_quark": "x"}}), jets(**lists("x", values=((0.5, 1), (), (1,)))))
+
+
 def test_an_event_number_too_large_for_a_column_is_named():
-    with pytest.raises(DataError, match=r"branch 'x' holds 18446744073709551615 in entry 1, "):
+    with pytest.raises(DataError, match=r"branch 'x' holds 18446744073709551615 in entry 1, .*\n.*no whole numbers"):
         made(a_map({"event": {"x": "x"}}), jets(x=np.array([0, 2**64 - 1, 3], dtype=np.uint64)))
 
 

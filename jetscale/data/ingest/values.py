@@ -10,7 +10,7 @@ import numpy as np
 
 from jetscale.data.ingest.mapping import Made, Plan, Source
 from jetscale.errors import DataError
-from jetscale.schema import Column, Schema
+from jetscale.schema import JET_EVENTS, Column, Schema
 
 
 class Numbers(NamedTuple):
@@ -161,13 +161,20 @@ class Entries:
             if bad.size:
                 entry = self._entry(bad[0], column.of)
                 raise DataError(f"{_named(source)} holds {values[bad[0]]} in entry {entry}, and {column.name} is "
-                                f"{column.dtype}", where=self.file,
-                                cure="give the column a wider dtype in your map")  # fmt: skip
+                                f"{column.dtype}", where=self.file, cure=_wider(column))  # fmt: skip
         return cast
 
     def _entry(self, index: int, of: str | None) -> int:
         bounds = self._members_of(of).bounds if of else np.arange(self.rows + 1)
         return self.first + int(np.searchsorted(bounds, index, side="right")) - 1
+
+
+def _wider(column: Column) -> str:
+    if column.name in JET_EVENTS:
+        return f"make it of another branch: it is {column.doc}"
+    if column.dtype == "int64":
+        return "name no branch of this file for it in your map: no whole numbers are wider"
+    return "give the column a wider dtype in your map"
 
 
 def _named(source: Source) -> str:
