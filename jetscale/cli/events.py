@@ -119,6 +119,8 @@ def told(manifest: Manifest) -> Iterator[str]:
         for why, number in made[title].items():
             if number:
                 yield f"  {title.replace('_', ' ')}: {number:,}  {why}"
+    if made["job"]["map"]["pad"] is None and any(why.startswith("jet_pt is not in [0") for why in made["rejected"]):
+        yield "  if a number such as -999 stands in slots without a jet: --set map.pad=-999, and another --out"
     unit = next(column.unit for column in manifest.columns if column.name == "weight")
     yield f"the weights sum to {manifest.sum_weight:.6g} {unit}".rstrip()
     if made["absent"]:

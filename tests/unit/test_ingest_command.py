@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from ntuples import MAP, made, write
@@ -77,6 +78,16 @@ def test_wrong_usage_is_2_and_leaves_nothing(run, file, tmp_path, words, said):
     code, told, err = run("ingest", *(word.format(file=file) for word in words), "--out", tmp_path / "out")
     assert code in {1, 2} and said in err, err
     assert "what to do" in err and not (tmp_path / "out").exists() and "converting" not in told
+
+
+def test_pads_that_nobody_named_are_suspected(run, tmp_path):
+    slots = {f"jet{n}_{name}": np.where(np.arange(20) % 3 < n - 1, -999.0, 40.0 - n if name == "pt" else 1.0)
+             for n in (1, 2) for name in ("pt", "eta", "phi", "m")}  # fmt: skip
+    file = write(tmp_path / "flat.root", slots, tree="nominal")
+    _, told, _ = run("ingest", file, "--map", "flat", "--out", tmp_path / "cut")
+    assert "20 entries = 13 kept + 7 rejected" in told and "--set map.pad=-999" in told
+    _, told, _ = run("ingest", file, "--map", "flat", "--set", "map.pad=-999", "--out", tmp_path / "whole")
+    assert "20 entries = 20 kept + 0 rejected" in told and "map.pad" not in told
 
 
 def test_a_tree_that_is_not_there(run, file, tmp_path):
