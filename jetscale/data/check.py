@@ -352,12 +352,13 @@ def _of_momenta(everything: Sequence[Seen]) -> Iterator[Finding]:
 
 
 def _constant(everything: Sequence[Seen], manifest: Manifest) -> dict[str, float]:
-    """Columns with one value, but for those that are meant to have one: labels, run numbers, and what was set.
+    """Columns with one value, but for those that are meant to have one: labels, run numbers, scores, and what was set.
 
     Ids differ, though as floating-point numbers those of a short file are one.
     """
     fixed = manifest.made_by.get("job", {})
-    meant = {EVENT_ID.name, *LABELS, *NUMBER, *(fixed.get("set", {}) if isinstance(fixed, dict) else {})}
+    scored = manifest.made_by.get("added", ())  # such as the part of the split
+    meant = {EVENT_ID.name, *LABELS, *NUMBER, *scored, *(fixed.get("set", {}) if isinstance(fixed, dict) else {})}
     found = {}
     for column in manifest.columns:
         ends = [seen.ends[column.name] for seen in everything if column.name in seen.ends]

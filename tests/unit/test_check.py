@@ -258,6 +258,14 @@ def test_ids_that_are_one_floating_point_number_are_no_constant(good: Path) -> N
     assert not found(good)
 
 
+def test_scores_may_have_one_value(good: Path) -> None:
+    for number in range(4):
+        change(good, number, {"met": [3.0] * 10})
+    assert len(found(good)) == 1
+    edit(good, added=["met"])
+    assert not found(good)
+
+
 def test_weights_of_which_one_decides_everything(tmp_path: Path) -> None:
     rows = 1000
     jets = ak.unflatten(np.ones(rows, dtype=np.float32), 1)
