@@ -100,6 +100,15 @@ def test_a_number_that_does_not_fit_is_named(dtype, value):
         made(a_map({"event": {"x": {"branch": "x", "dtype": dtype}}}), jets(x=values), first=1000)
 
 
+@pytest.mark.parametrize(("missing", "dtype"), [(0.5, "float32"), (400, "int32")])
+def test_what_stands_for_the_missing_fits_its_column(missing, dtype):
+    spec = {"branch": "x", "missing": missing}
+    file = jets(x=np.array([True, False, True]))
+    with pytest.raises(DataError, match=rf"missing = {missing:g} is no int8, as which branch 'x' gives x"):
+        made(a_map({"event": {"x": spec}}), file)
+    assert made(a_map({"event": {"x": spec | {"dtype": dtype}}}), file)[0].columns["x"].missing == missing
+
+
 def test_a_column_of_the_schema_cannot_be_made_wider():
     with pytest.raises(DataError, match=r"jet_parent_quark is int8\n.*make it of another branch: it is parent of"):
         made(a_map({"jet": {**PLAIN, "parent_quark": "x"}}), jets(**lists("x", values=((0.5, 1), (), (1,)))))

@@ -173,7 +173,13 @@ class _Finder:
             unit, doc = MOMENTA[member]
             return Column(name=name, of=of, dtype="float32", unit=unit, doc=doc, missing=spec.missing)
         unit = self._said(spec) or self._unit(of, member)
-        return Column(name=name, of=of, dtype=spec.dtype or _dtype(source), unit="GeV" if unit in GEV else unit,
+        dtype, missing = spec.dtype or _dtype(source), spec.missing
+        if missing is not None and dtype.startswith("int"):
+            ends = np.iinfo(dtype)
+            if not ends.min <= missing <= ends.max or missing % 1:
+                raise DataError(f"missing = {missing:g} is no {dtype}, as which branch {source.name!r} gives {name}",
+                                where=self.file, cure="give the column a wider dtype in your map")  # fmt: skip
+        return Column(name=name, of=of, dtype=dtype, unit="GeV" if unit in GEV else unit,
                       doc=f"branch {' or '.join(spec.branch)}", missing=spec.missing)  # fmt: skip
 
     def _varied(self, made: Made, collection: str) -> Iterator[Made]:
