@@ -71,6 +71,11 @@ def test_links_that_go_up_are_no_traps(place):
     assert found(place, "a/**/*.root") == ["a/b/z.root"]
 
 
+def test_a_list_that_windows_wrote(place):
+    (place / "list.txt").write_bytes(b"\xef\xbb\xbfx_1.root\r\nx_2.root\r\n")
+    assert found(place, "@list.txt") == ["x_1.root", "x_2.root"]
+
+
 def test_a_list_is_relative_to_its_folder(place, monkeypatch):
     (place / "a" / "list.txt").write_text("# of 2018\n\n  b/*.root \n../x_{1,2}.root\nroot://host//store/x.root\n")
     monkeypatch.chdir("/")

@@ -110,7 +110,7 @@ def _listed(patterns: Sequence[str], where: str) -> Iterator[tuple[str, str]]:
             continue
         file = Path(pattern[1:]).expanduser()
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as problem:
             said = problem.strerror if isinstance(problem, OSError) else "it is not text"
             raise DataError(f"the list {file} cannot be read: {said}", where=where,
