@@ -17,12 +17,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import uproot
 
 from jetscale.data.ingest.convert import ENTRY_BITS, JET_INDEX, ids_of
 from jetscale.data.provenance import roots
 from jetscale.errors import DataError
-from jetscale.evaluate.root import MARK, branches_of, mark_of, new_tree, refuse_stranger
+from jetscale.evaluate.root import mark_of, refuse_stranger, write_tree
 from jetscale.events import Events, Shard
 from jetscale.schema import Column, Schema, flat, one
 
@@ -75,10 +74,11 @@ def write_friends(events: Events, folder: Path) -> Iterator[Path]:
             raise DataError(
                 "holds scores of another sample", where=str(place), cure="choose another --out, or remove it"
             )
-    where = _where(events)
+    where, schema = _where(events), _schema(events)
     for source, place in zip(sources, places, strict=True):
         if not place.exists():
-            _write(events, source, where.get(_bits(source), []), place)
+            tables = _tables(events, source, where.get(_bits(source), []), schema)
+            write_tree(place, TREE, tables, schema, events.fingerprint)
         yield place
 
 
@@ -117,25 +117,13 @@ def _schema(events: Events) -> Schema:
     return Schema(columns=(events.schema["event_id"], SELECTED, *ours))
 
 
-def _write(events: Events, source: Origin, spans: Sequence[Span], file: Path) -> None:
-    schema = _schema(events)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        with uproot.recreate(beside) as root:
-            for low in range(0, source.entries, ROWS):
-                high = min(low + ROWS, source.entries)
-                rows = _rows(
-                    events, source, [one for one in spans if one.low < high and low < one.high], low, high, schema
-                )
-                branches = branches_of(_spread(rows, ids_of(source.key, np.arange(low, high)), schema), schema)
-                if TREE not in root:
-                    new_tree(root, TREE, branches)
-                root[TREE].extend(branches)
-            root[MARK] = events.fingerprint
-        os.replace(beside, file)
-    finally:
-        beside.unlink(missing_ok=True)
+def _tables(events: Events, source: Origin, spans: Sequence[Span], schema: Schema) -> Iterator[pa.Table]:
+    """All entries of a source, some at a time."""
+    for low in range(0, source.entries, ROWS):
+        high = min(low + ROWS, source.entries)
+        near = [one for one in spans if one.low < high and low < one.high]
+        rows = _rows(events, source, near, low, high, schema)
+        yield _spread(rows, ids_of(source.key, np.arange(low, high)), schema)
 
 
 def _rows(events: Events, source: Origin, spans: Sequence[Span], low: int, high: int, schema: Schema) -> pa.Table:

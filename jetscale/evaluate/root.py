@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -35,21 +34,26 @@ def write_root(events: Events, file: Path) -> Path:
         if mark_of(file) == events.fingerprint:
             return file
         raise DataError("holds another sample", where=str(file), cure="choose another --out, or remove this file")
+    tables = (table for shard in events.manifest.shards for table in events.pieces(events.schema.names, shard, ROWS))
+    write_tree(file, TREE, tables, events.schema, events.fingerprint)
+    return file
+
+
+def write_tree(file: Path, name: str, tables: Iterable[pa.Table], schema: Schema, mark: str) -> None:
+    """Write tables as one tree, with a mark beside it, into a file that is there whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
         with uproot.recreate(beside) as root:
-            for shard in events.manifest.shards:
-                for table in events.pieces(events.schema.names, shard, ROWS):
-                    branches = branches_of(table, events.schema)
-                    if TREE not in root:
-                        new_tree(root, TREE, branches)
-                    root[TREE].extend(branches)
-            root[MARK] = events.fingerprint
+            for table in tables:
+                branches = branches_of(table, schema)
+                if name not in root:
+                    root.mktree(name, {branch: ak.type(array).content for branch, array in branches.items()})
+                root[name].extend(branches)
+            root[MARK] = mark
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)
-    return file
 
 
 def refuse_stranger(file: Path) -> None:
@@ -70,11 +74,6 @@ def mark_of(file: Path) -> str | None:
             return str(root[MARK])
     except (OSError, ValueError, KeyError):  # a folder, not in ROOT's format, without a mark
         return None
-
-
-def new_tree(root: Any, name: str, branches: Mapping[str, ak.Array]) -> None:
-    """An empty tree in an open file, with the types of these branches."""
-    root.mktree(name, {branch: ak.type(array).content for branch, array in branches.items()})
 
 
 def branches_of(table: pa.Table, schema: Schema) -> dict[str, ak.Array]:
