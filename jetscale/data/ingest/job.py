@@ -156,7 +156,7 @@ class Ingest(Config):
     luminosity_fb: float | None = Field(None, gt=0, description="and further to events in so many inverse femtobarns")
     sum_of_weights: float | None = Field(None, gt=0, description="of the generator, over all events ever generated")
     golden: str | None = Field(None, description="JSON file of certified runs and luminosity blocks")
-    set: dict[str, float] = Field({}, description="columns that are one number for all events")
+    set: dict[Word, float] = Field({}, description="columns that are one number for all events")
     keep: dict[Word, Annotated[dict[Word, Range], Field(min_length=1)]] = Field(
         {}, description="members that are kept, as jet: {pt: [30, null]}: the others leave their event"
     )
