@@ -30,7 +30,7 @@ from jetscale.schema import Column, Schema
 from jetscale.shape import shape
 
 KINDS: dict[Kind, int] = {"TTree": 1, "RNTuple": 1, "TTree with LZMA": 4}  # by what the size is divided
-SMALLER = ("10MB", "100MB")
+SMALLER = ("10MB", "200MB")  # less than a chunk, and more than a shard
 MANY, PART = 8, 4  # files that workers share, and by what the size of each is divided
 MEMORY_ROUNDS = 2
 LOOK_S = 0.01
