@@ -23,6 +23,7 @@ CLASSICAL, RANDOM, TRUTH = "minimum_mass_asymmetry", "random_grouping", "true_la
 COLUMNS = (*JET_EVENTS.names, "jet_assigned", "reco_mass", "split")
 HELD_OUT = 2
 # A sample with more masses than this has a continuous spectrum of them and stays in one piece.
+LABELS = ("jet_parent_ancestry", "jet_parent_quark")
 MOST_MASSES = 12
 RANDOM_SEED = 1
 
@@ -167,10 +168,12 @@ def _sample(name: str, kind: Kind, rows: _Rows, rows_B: Bools) -> Sample:
     kept_B = pa.array(rows_B & rows.held_out_B)
     tables = {run_name: table.filter(kept_B) for run_name, table in rows.tables.items()}
     first = next(iter(tables.values()))
-    mask_BJ, jets = _padded(first, ("jet_pt", "jet_eta", "jet_phi", "jet_mass", "jet_parent_ancestry"))
+    # Some formats know only which jets were matched to quarks.
+    label = next((name for name in LABELS if (flat(first[name]) >= 0).any()), LABELS[0])
+    mask_BJ, jets = _padded(first, ("jet_pt", "jet_eta", "jet_phi", "jet_mass", label))
     p4_BJ4 = kinematics.p4(*(jets[f"jet_{part}"].double() for part in ("pt", "eta", "phi", "mass")))
     p4_BJ4 = torch.where(mask_BJ[..., None], p4_BJ4, 0.0)
-    label_BJ = torch.where(mask_BJ, jets["jet_parent_ancestry"].long(), -1)
+    label_BJ = torch.where(mask_BJ, jets[label].long(), -1)
     event_id_B = first["event_id"].to_numpy()
     true_mass_B = first["true_mass"].to_numpy().astype(np.float64)
     masses, modes = np.unique(true_mass_B), np.unique(first["decay_mode"].to_numpy())

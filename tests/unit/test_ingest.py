@@ -346,8 +346,37 @@ def test_a_column_that_one_file_lacks(tmp_path):
     events = run(load(None, map=filled, files=files, name="sample"), tmp_path / "filled")
     assert set(np.concatenate([np.array(one) for one in events.read()["jet_btag"].to_pylist()[60:]])) == {-2.0}
     other = [write(tmp_path / f"{seed}.root", made(30, seed, Jet_btag=None)) for seed in (4, 5)]
-    with pytest.raises(Exception, match="in 1 of 3 files only"):
-        run(job([files[0], *other]), tmp_path / "none")
+    with pytest.raises(
+        IngestError, match=r"1 of 3 files .*\n.*1\.root: has column 'jet_btag' .*, which 2 of 3 files lack"
+    ):
+        run(job([files[0], *other]), tmp_path / "most")
+    assert len(Events.open(tmp_path / "most")) == 60 and "jet_btag" not in Events.open(tmp_path / "most").schema
+
+
+def test_what_is_not_finite_becomes_what_stands_for_the_missing(tmp_path):
+    branches = made(50)
+    btag = ak.flatten(branches["Jet_btag"]).to_numpy().copy()
+    btag[::3] = np.nan
+    branches["Jet_btag"] = ak.unflatten(btag, ak.num(branches["Jet_pt"]))
+    columns = {**MAP["columns"], "jet": {**MAP["columns"]["jet"], "btag": {"branch": "Jet_btag", "missing": -2}}}
+    file = write(tmp_path / "odd.root", branches)
+    events = run(load(None, map={**MAP, "columns": columns}, files=[file], name="x"), tmp_path / "out")
+    said = balanced(events)
+    assert said["mended"] == {"jet_btag not finite, now -2": int(np.isnan(btag).sum())} and not said["rejected"]
+    assert (ak.flatten(ak.from_arrow(events.read()["jet_btag"])) == -2).to_numpy().sum() == np.isnan(btag).sum()
+
+
+def test_a_file_that_cannot_be_seen_now_stays_in_the_sample(two, tmp_path):
+    out = tmp_path / "out"
+    before = run(job(two, cross_section_pb=2.0), out)
+    (tmp_path / "1.root").rename(tmp_path / "away")
+    (tmp_path / "1.root").write_text("the server says 503")
+    with pytest.raises(IngestError, match=r"1 of 2 files(?s:.*)1\.root(?s:.*)its events of before stay in the sample"):
+        run(job(two, cross_section_pb=2.0), out)
+    after = Events.open(out)
+    assert after.read().equals(before.read()) and after.manifest.made_by["bad"] == {}
+    (tmp_path / "away").rename(tmp_path / "1.root")
+    assert run(job(two, cross_section_pb=2.0), out).read().equals(before.read())
 
 
 def test_what_no_file_has_is_listed(tmp_path):

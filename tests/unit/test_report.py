@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from jetscale.errors import DataError
 from jetscale.evaluate import compare, results
+from jetscale.evaluate.compare import LABELS
 from jetscale.evaluate.figures import masses, picture, styled
 from jetscale.evaluate.logs import curves
 from jetscale.evaluate.report import Scored, report
@@ -98,8 +100,9 @@ def wire(events: dict[str, np.ndarray], seed: int, wrong: float) -> np.ndarray:
     return assigned
 
 
-def scored(directory: Path, name: str, events: dict[str, np.ndarray], true_mass: float, *, wrong: float = 0.4,
-           mode: int = 3, split: int | None = None, known: bool = True, seed: int = 0) -> Events:  # fmt: skip
+def scored(directory: Path, name: str, events: dict[str, np.ndarray], true_mass: float, *,
+           wrong: float = 0.4, mode: int = 3, split: int | None = None, known: Sequence[str] = LABELS,
+           seed: int = 0) -> Events:  # fmt: skip
     """A scored sample on disk, a quarter of it training rows."""
     n, assigned = len(events["jet_pt"]), wire(events, seed, wrong)
     mass = group_masses(events, assigned)
@@ -117,8 +120,9 @@ def scored(directory: Path, name: str, events: dict[str, np.ndarray], true_mass:
         "reco_asymmetry": abs(mass[0] - mass[1]) / np.maximum(mass.sum(0), 1),
         "split": np.where(np.arange(n) % 4 == 0, 0, 2) if split is None else np.full(n, split),
     }
-    if not known:
-        columns["jet_parent_ancestry"] = columns["jet_parent_quark"] = np.full_like(assigned, -1)
+    for label in LABELS:
+        if label not in known:
+            columns[label] = np.full_like(assigned, -1)
     table = pa.table({column.name: arrow(columns[column.name], column) for column in SCHEMA.each()})
     shard = write_shard(table, directory / "shard-00000.parquet", SCHEMA)
     write_manifest(Manifest(name=name, columns=SCHEMA.columns, shards=(shard,)), directory)
@@ -258,7 +262,7 @@ def test_a_difference_within_its_error_is_called_undecided():
 
 
 def test_events_without_truth_have_a_spectrum_and_no_more(tmp_path):
-    data = scored(tmp_path / "d", "data", signal(1, 40, 900.0), -1.0, mode=-1, known=False, split=3)
+    data = scored(tmp_path / "d", "data", signal(1, 40, 900.0), -1.0, mode=-1, known=(), split=3)
     out = report([Scored("net", data)], tmp_path / "out", command="", wall={}).parent
     assert (out / "figures" / "mass-data.png").is_file()
     assert sorted(path.stem for path in (out / "figures").glob("*.png")) == ["mass-data"]
@@ -266,8 +270,15 @@ def test_events_without_truth_have_a_spectrum_and_no_more(tmp_path):
     assert "nothing to compare" in (out / "index.html").read_text()
 
 
+def test_where_only_matched_quarks_are_known_they_are_the_truth(tmp_path):
+    whole = scored(tmp_path / "w", "s", signal(1, 60, 1000.0), 1000.0)
+    matched = scored(tmp_path / "m", "s", signal(1, 60, 1000.0), 1000.0, known=("jet_parent_quark",))
+    first, second = (json.loads(results.to_json(compared([Scored("net", one)]))) for one in (whole, matched))
+    assert second["samples"] == first["samples"] and "true_labels" in second["samples"]["s"]["methods"]
+
+
 def test_background_alone_and_background_without_labels(tmp_path):
-    qcd = scored(tmp_path / "q", "qcd", background(3, 60), 0.0, mode=0, known=False)
+    qcd = scored(tmp_path / "q", "qcd", background(3, 60), 0.0, mode=0, known=())
     alone = json.loads(results.to_json(compared([Scored("net", qcd)])))
     assert set(alone["background"]["methods"]) == {"net", "minimum_mass_asymmetry", "random_grouping"}
     both = [Scored("net", qcd), Scored("net", scored(tmp_path / "s", "s", signal(1, 60, 1000.0), 1000.0))]

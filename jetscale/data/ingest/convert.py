@@ -302,10 +302,16 @@ def _mended(chunk: Chunk, counts: Counts) -> Chunk:
 
 
 def _sound(chunk: Chunk, counts: Counts) -> Chunk:
-    """The events all of whose numbers are finite and in their columns' ranges."""
+    """The events all of whose numbers are in range and finite; a `missing` stands for one that is not finite."""
     for column in chunk.columns.each():
         values = chunk.values(column)
-        if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
+        if values.dtype.kind != "f" or (finite := np.isfinite(values)).all():
+            pass
+        elif column.missing is not None:
+            counts.mended[f"{column.name} not finite, now {column.missing:g}"] += int((~finite).sum())
+            values = np.where(finite, values, column.missing).astype(values.dtype)
+            chunk = chunk.plus(column, values)
+        else:
             chunk = _reject(chunk, events_with(chunk, column, ~finite), f"{column.name} is not finite", counts)
             values = chunk.values(column)
         bad = np.zeros(len(values), dtype=bool)

@@ -28,7 +28,7 @@ from jetscale.data.ingest.convert import FREE, Counts, Part, Recipe, convert, re
 from jetscale.data.ingest.files import find
 from jetscale.data.ingest.golden import Golden
 from jetscale.data.ingest.job import Ingest
-from jetscale.data.ingest.look import Seen, distinct, look_at, scale_of, together
+from jetscale.data.ingest.look import Seen, distinct, look_at, remembered, scale_of, together
 from jetscale.data.ingest.remote import is_url
 from jetscale.data.ingest.work import each, said
 from jetscale.data.shards import check_folder
@@ -121,18 +121,19 @@ def converting(work: Work, *, here: bool) -> Iterator[Progress]:
         if not here:
             stack.enter_context(cluster(shape("laptop")))
         _refuse_other(work)
-        for left in out.glob(".*.part"):
-            left.unlink()
+        for part in out.glob(".*.part"):
+            part.unlink()
         seen = yield from _seen(job, work.files, out, bad, here=here)
         common = together(seen, job.map)
         for file, why in common.bad.items():
             bad[file] = why
             yield Progress("looking", len(work.files), len(work.files), why)
-        seen = [one for one in seen if one.file not in bad]
+        seen = [one for one in seen if one.file not in common.bad]
         recipe = Recipe(job, common.columns, common.weights, work.mask)
         made = yield from _converted(recipe, seen, work, bad, here=here)
         if made:
-            write_manifest(_manifest(recipe, made, common.absent, bad), out)
+            left = {file: why for file, why in bad.items() if file not in {one.file for one, _ in made}}
+            write_manifest(_manifest(recipe, made, common.absent, left), out)
             _sweep(out)
     if bad:
         raise IngestError(f"{len(bad)} of {len(work.files)} files were not converted\n{_listed(bad)}", where=str(out),
@@ -185,11 +186,18 @@ def _settled(file: Path) -> Values:
 
 def _seen(job: Ingest, files: Sequence[str], out: Path, bad: dict[str, str], *,
           here: bool) -> Working[list[Seen]]:  # fmt: skip
-    """The files that can be read and differ, in order; the others go to `bad`."""
+    """The files that can be read and differ, in order; the others go to `bad`.
+
+    One that cannot be read now and is in the sample already stays in it as it was.
+    """
     found: dict[str, Seen] = {}
+    before = _before(out, job)
     for done, (file, result) in enumerate(look_at(files, job.map, out, here=here), 1):
         if isinstance(result, str):
             bad[file] = result
+            if file in before:
+                found[file] = before[file]
+                bad[file] += "\n  its events of before stay in the sample"
         else:
             found[file] = result
         yield Progress("looking", done, len(files), bad.get(file, ""))
@@ -198,6 +206,15 @@ def _seen(job: Ingest, files: Sequence[str], out: Path, bad: dict[str, str], *,
         bad[file] = why
         yield Progress("looking", len(files), len(files), why)
     return kept
+
+
+def _before(out: Path, job: Ingest) -> dict[str, Seen]:
+    """The files of the sample that stands in the folder, as they were then."""
+    if not (out / MANIFEST).is_file():
+        return {}
+    hashes = {one["file"]: one["hash"] for one in read_manifest(out).made_by["files"]}
+    known = remembered(out, job.map)
+    return {file: one for file, one in known.items() if hashes.get(file) == one.stamp.hash}
 
 
 def _converted(recipe: Recipe, seen: Sequence[Seen], work: Work, bad: dict[str, str], *,

@@ -43,7 +43,7 @@ class Branch(Config):
     branch: Annotated[tuple[str, ...], BeforeValidator(_names), Field(min_length=1)]
     unit: str = Field("", description="in the file; MeV and TeV become GeV; `energy` is that of the four-vectors")
     dtype: Number | None = Field(None, description="of the column; without it, that of the branch")
-    missing: float | None = Field(None, description="stands where one file lacks the branch and others have it")
+    missing: float | None = Field(None, description="stands where a file lacks the branch, and for what is not finite")
 
     @field_validator("unit")
     @classmethod

@@ -19,7 +19,7 @@ from jetscale.data.ingest.files import Stamp, stamp
 from jetscale.data.ingest.job import Ingest, Map
 from jetscale.data.ingest.remote import is_url
 from jetscale.data.ingest.work import each, said
-from jetscale.errors import ConfigError, DataError
+from jetscale.errors import ConfigError
 from jetscale.schema import Column, Schema
 
 MEMORY = "_looks.jsonl"
@@ -64,7 +64,7 @@ def look(how: Map, file: str, known: Seen | None) -> Seen:
 def look_at(files: Sequence[str], how: Map, out: Path, *, here: bool) -> Iterator[tuple[str, Seen | str]]:
     """Every file as `look` sees it, or why it cannot be read. What was seen is remembered in the folder."""
     name = digest(how.values())
-    known = _remembered(out, name)
+    known = remembered(out, how)
     tasks = {file: (file, known.get(file)) for file in files}
     with (out / MEMORY).open("a", encoding="utf-8") as memory:
         for file, result in each(look, how, tasks, here=here):
@@ -77,9 +77,9 @@ def look_at(files: Sequence[str], how: Map, out: Path, *, here: bool) -> Iterato
             yield file, result
 
 
-def _remembered(out: Path, name: str) -> dict[str, Seen]:
+def remembered(out: Path, how: Map) -> dict[str, Seen]:
     """What was seen with this map; a line that is damaged is passed over."""
-    found: dict[str, Seen] = {}
+    name, found = digest(how.values()), dict[str, Seen]()
     if not (out / MEMORY).is_file():
         return found
     for line in (out / MEMORY).read_bytes().splitlines():
@@ -127,27 +127,24 @@ def _bits(key: str) -> int:
 def together(seen: Sequence[Seen], how: Map) -> Together:
     """What the files have in common.
 
-    A column that some files lack, and that has no `missing`, makes these unfit; their types are widened.
-
-    Raises:
-        DataError: more than half of the files lack a column that others have.
+    Where some lack a column that has no `missing`, or a weight, the fewer are unfit; types of columns are widened.
     """
-    found: dict[str, list[Column]] = {}
-    for one in seen:
-        for column in one.look.columns.each():
-            found.setdefault(column.name, []).append(column)
     bad: dict[str, str] = {}
-    for name, columns in found.items():
-        if len(columns) < len(seen) and columns[0].missing is None:
-            lacking = [one.file for one in seen if name not in one.look.columns]
+    for column in {column.name: column for one in seen for column in one.look.columns.each()}.values():
+        if column.missing is None:
+            having = [one.file for one in seen if column.name in one.look.columns]
             cure = "give it a `missing` in the map, or take it out of the map"
-            _unfit(f"column {name!r}{_branch(name, how)}", lacking, seen, cure, bad)
+            _unfit(f"column {column.name!r}{_branch(column.name, how)}", having, seen, cure, bad)
     for name in dict.fromkeys(weight for one in seen for weight in one.look.absent_weights):
-        lacking = [one.file for one in seen if name in one.look.absent_weights]
-        if len(lacking) < len(seen):
-            _unfit(f"{name!r}, of the weights", lacking, seen, "take it out of the map", bad)
-    weights = tuple(dict.fromkeys(weight for one in seen for weight in one.look.weights))
-    every = [{*one.look.absent, *one.look.absent_weights} for one in seen]
+        having = [one.file for one in seen if name not in one.look.absent_weights]
+        _unfit(f"{name!r}, of the weights", having, seen, "take it out of the map", bad)
+    good = [one.look for one in seen if one.file not in bad]
+    found: dict[str, list[Column]] = {}
+    for look in good:
+        for column in look.columns.each():
+            found.setdefault(column.name, []).append(column)
+    weights = tuple(dict.fromkeys(weight for look in good for weight in look.weights))
+    every = [{*look.absent, *look.absent_weights} for look in good]
     absent = tuple(sorted(set.intersection(*every))) if every else ()
     return Together(Schema(columns=tuple(_wide(columns) for columns in found.values())), weights, absent, bad)
 
@@ -160,14 +157,17 @@ def _branch(name: str, how: Map) -> str:
     return ""
 
 
-def _unfit(what: str, lacking: Sequence[str], seen: Sequence[Seen], cure: str, bad: dict[str, str]) -> None:
-    having = [one.file for one in seen if one.file not in lacking]
-    share = f"{len(having)} of {len(seen)} files"
-    if len(having) < len(lacking):
-        raise DataError(f"{what} is in {share} only, as in {having[0]}, and not in {lacking[0]}",
-                        where="mixed schemas", cure=f"{cure}, or convert the two kinds of files apart")  # fmt: skip
-    for file in lacking:
-        bad.setdefault(file, f"{file}: lacks {what}, which {share} have\n  what to do: {cure}")
+def _unfit(what: str, having: Sequence[str], seen: Sequence[Seen], cure: str, bad: dict[str, str]) -> None:
+    """Of the files that have something and those that lack it, the fewer are bad; of as many, those that lack it."""
+    lacking = [one.file for one in seen if one.file not in set(having)]
+    if len(lacking) <= len(having):
+        for file in lacking:
+            said = f"{file}: lacks {what}, which {len(having)} of {len(seen)} files have, as {having[0]}"
+            bad.setdefault(file, f"{said}\n  what to do: {cure}")
+        return
+    for file in having:
+        said = f"{file}: has {what}, which {len(lacking)} of {len(seen)} files lack, as {lacking[0]}"
+        bad.setdefault(file, f"{said}\n  what to do: {cure}; or convert the two kinds of files apart")
 
 
 def _wide(columns: Sequence[Column]) -> Column:

@@ -240,7 +240,7 @@ class _Finder:
     def _found(self, spec: Branch) -> tuple[str, tuple[str, ...]] | None:
         """The first of a branch's names that the file has, and its branches."""
         for name in spec.branch:
-            if branches := tuple(_numbered(name, self.branches)):
+            if branches := tuple(_numbered(name, self.branches, self.file)):
                 return name, branches
         return None
 
@@ -292,8 +292,8 @@ class _Finder:
         return len(source.branches) if "{n}" in source.name else self.branches[source.branches[0]].axes[0]
 
 
-def _numbered(name: str, branches: Mapping[str, Form]) -> Iterator[str]:
-    """A branch that a file has, or all that `{n}` stands for."""
+def _numbered(name: str, branches: Mapping[str, Form], file: str) -> Iterator[str]:
+    """A branch that a file has, or all that `{n}` stands for, which must be without a gap."""
     if "{n}" not in name:
         if name in branches:
             yield name
@@ -302,6 +302,9 @@ def _numbered(name: str, branches: Mapping[str, Form]) -> Iterator[str]:
     while (one := name.replace("{n}", str(number))) in branches:
         yield one
         number += 1
+    if (later := name.replace("{n}", str(number + 1))) in branches:
+        raise DataError(f"has a branch {later!r}, but no {one!r}", where=file,
+                        cure="name the branches that there are one by one, or add the one that is missing")  # fmt: skip
 
 
 def _dtype(source: Source) -> Number:
