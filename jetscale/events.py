@@ -332,14 +332,22 @@ def shard_in(file: Path, schema: Schema, notes: Mapping[str, str] | None = None)
     beside = file.with_name(f".{file.name}.{os.getpid()}.part")
     arrow = schema.arrow.with_metadata(dict(notes or {}))
     try:
-        # Measured momenta hardly repeat: dictionaries of them make a file a third larger.
-        with pq.ParquetWriter(beside, arrow, compression="zstd", use_dictionary=False) as writer:
+        # Measured momenta hardly repeat: dictionaries of them make a file a third larger, and their bytes are smaller
+        # and faster to read when those of one weight lie together.
+        with pq.ParquetWriter(beside, arrow, compression="zstd", use_dictionary=False,
+                              use_byte_stream_split=_floats(schema)) as writer:  # fmt: skip
             pieces = Pieces(writer, file, schema)
             yield pieces
         pieces.check_ids()
         os.replace(beside, file)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _floats(schema: Schema) -> list[str]:
+    """Parquet's own names of the columns that hold floating-point numbers."""
+    return [f"{column.name}.list.element" if column.of else column.name
+            for column in schema.each() if column.dtype.startswith("float")]  # fmt: skip
 
 
 class Pieces:

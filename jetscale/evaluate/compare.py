@@ -23,8 +23,8 @@ CLASSICAL, RANDOM, TRUTH = "minimum_mass_asymmetry", "random_grouping", "true_la
 COLUMNS = (*JET_EVENTS.names, "jet_assigned", "reco_mass", "split")
 HELD_OUT = 2
 # A sample with more masses than this has a continuous spectrum of them and stays in one piece.
-LABELS = ("jet_parent_ancestry", "jet_parent_quark")
 MOST_MASSES = 12
+LABELS = ("jet_parent_ancestry", "jet_parent_quark")
 RANDOM_SEED = 1
 
 Kind = Literal["signal", "background", "unknown"]
