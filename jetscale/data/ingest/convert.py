@@ -221,6 +221,8 @@ def rescale(recipe: Recipe, old: Path, scale: float, new: Path) -> tuple[Shard, 
                 pieces.add(_scaled(recipe, pa.Table.from_batches([batch]), scale / note["scale"]))
             pieces.note(STAMP, json.dumps({**note, "scale": scale}))
     except (OSError, pa.ArrowException, KeyError) as problem:
+        if isinstance(problem, OSError) and problem.errno:  # of the disk, not of the shard
+            raise
         raise DataError(f"cannot be read: {problem}", where=str(old), cure="remove it, and run again") from None
     return describe_shard(new), Counts.of(note)
 
