@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
-import mplhep
 import numpy as np
 import yaml
 from matplotlib.axes import Axes
@@ -147,13 +146,12 @@ def _drawn(figure: Figure, one: Summary) -> bytes:
     figure.clear()
     ax = figure.add_axes((0.19, 0.215, 0.745, 0.735))
     shares = one.plain * (1.0 / one.known)
-    mplhep.histplot(shares, ax=ax, yerr=False, flow="none", histtype="fill", color=FAINT, alpha=0.45)
-    highest = shares.values()
+    edges, highest = shares.axes[0].edges, shares.values()
+    ax.stairs(highest, edges, fill=True, color=FAINT, alpha=0.45)
     if one.weighted is not None and one.sums[1] > 0:
         weighted = one.weighted * (1.0 / float(one.sums[1]))
-        mplhep.histplot(weighted, ax=ax, yerr=False, flow="none", color=RUN_COLOURS[0], linewidth=1.1)
+        ax.stairs(weighted.values(), edges, color=RUN_COLOURS[0], linewidth=1.1)
         highest = np.maximum(highest, weighted.values())
-    edges = shares.axes[0].edges
     ax.set_xlim(edges[0], edges[-1])
     unit = one.quantity.column.unit
     ax.set(xlabel=f"[{unit}]" if unit else "", ylabel="share per bin")

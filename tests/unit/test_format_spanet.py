@@ -366,7 +366,7 @@ def test_another_kind_of_file_is_named(tmp_path):
 
 def test_a_missing_library_is_named(file, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(DataError, match=r"h5py is not installed(.|\n)*jetscale\[formats\]"):
+    with pytest.raises(DataError, match=r"h5py is not installed(.|\n)*\.\[formats\]"):
         read(file)
 
 

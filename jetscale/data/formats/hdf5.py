@@ -26,7 +26,7 @@ def opened(file: str) -> h5py.File:
         import h5py
     except ImportError:
         raise DataError("h5py is not installed, and HDF5 is read with it", where=file,
-                        cure='pip install "jetscale[formats]"') from None  # fmt: skip
+                        cure="pip install -c cluster/constraints.txt '.[formats]' in the clone") from None  # fmt: skip
     with named(file):
         return h5py.File(remote.opened(file) if remote.is_url(file) else file, "r")
 

@@ -136,8 +136,8 @@ def converting(work: Work, *, here: bool) -> Iterator[Progress]:
             write_manifest(_manifest(recipe, made, common.absent, left), out)
             _sweep(out)
     if bad:
-        raise IngestError(f"{len(bad)} of {len(work.files)} files were not converted\n{_listed(bad)}", where=str(out),
-                          cure="mend or leave out these files, and run the same command again")  # fmt: skip
+        what = f"{len(bad)} of {len(work.files)} files were not converted\n{_listed(bad, work.files)}"
+        raise IngestError(what, where=str(out), cure="mend or leave out these files, and run the same command again")
 
 
 def _settings(job: Ingest) -> Values:
@@ -301,8 +301,9 @@ def _sweep(out: Path) -> None:
             file.unlink()
 
 
-def _listed(bad: Mapping[str, str]) -> str:
-    lines = ["  " + why.replace("\n", "\n  ") for why in bad.values()]
+def _listed(bad: Mapping[str, str], files: Sequence[str]) -> str:
+    """The first few, in the order of the files."""
+    lines = ["  " + bad[file].replace("\n", "\n  ") for file in files if file in bad]
     more = [f"  and {len(lines) - SHOWN} more, in {MANIFEST}"] if len(lines) > SHOWN else []
     return "\n".join([*lines[:SHOWN], *more])
 
