@@ -354,5 +354,5 @@ def test_a_map_that_asks_for_more_is_refused(npz, more):
 
 def test_a_missing_library_is_named(table, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(DataError, match=r"h5py is not installed(.|\n)*pip install \"jetscale\[formats\]\""):
+    with pytest.raises(DataError, match=r"h5py is not installed(.|\n)*pip install .*\.\[formats\]"):
         read(table)
