@@ -25,7 +25,8 @@ from jetscale.data import pythia
 from jetscale.data.cluster import cluster
 from jetscale.data.process import GenerateJob, Selection
 from jetscale.data.truth import find_jets
-from jetscale.errors import ConfigError, DataError, GenerateError, JetscaleError
+from jetscale.data.work import each, said
+from jetscale.errors import ConfigError, DataError, GenerateError
 from jetscale.events import MANIFEST, Manifest, Shard, describe_shard, ids_for, write_manifest, write_shard
 from jetscale.schema import JET_EVENTS, WEIGHT, check
 from jetscale.shape import shape
@@ -85,7 +86,7 @@ def generate(job: GenerateJob, out: Path) -> Iterator[Shard]:
                 raise result
             yield _write(job, number, out, *result)
         except Exception as problem:  # whatever ends a shard must not end the others
-            causes[number] = _first_words(problem)
+            causes[number] = said(problem)
     if causes:
         raise GenerateError(f"{len(causes)} of {job.shards} shards were not made\n{_listed(causes)}", where=str(out),
                             cure="run the same command again: it makes only what is missing")  # fmt: skip
@@ -235,26 +236,10 @@ def _kept(job: GenerateJob, number: int, out: Path, hashes: Mapping[str, str]) -
 
 def _by_ray(job: GenerateJob, numbers: Sequence[int]) -> Iterator[tuple[int, tuple[pa.Table, Made] | Exception]]:
     """Every shard or what ended it, as they come; written by the caller, so that the workers need no common disk."""
+    tasks = {f"shard {number}": (number,) for number in numbers}
     with cluster(shape("laptop")):
-        import ray
-
-        task = ray.remote(num_cpus=1, max_retries=0)(make_table)
-        waiting = {task.options(name=f"shard {number}").remote(job, number): number for number in numbers}
-        while waiting:
-            (ready, *_), _ = ray.wait(list(waiting), num_returns=1)
-            number = waiting.pop(ready)
-            try:
-                yield number, ray.get(ready)
-            except ray.exceptions.RayError as problem:
-                cause = getattr(problem, "cause", None)
-                yield number, cause if isinstance(cause, Exception) else problem
-
-
-def _first_words(problem: Exception) -> str:
-    if isinstance(problem, JetscaleError):
-        return str(problem)
-    first = str(problem).strip().splitlines() or ["no reason given"]
-    return f"{type(problem).__name__}: {first[0]}"
+        for name, result in each(make_table, job, tasks, retries=0):
+            yield tasks[name][0], result
 
 
 def _listed(causes: dict[int, str]) -> str:

@@ -1,12 +1,9 @@
 """Monte Carlo on Ray: the same files from many workers and from one, and shards that die are named, not lost."""
 
-import os
-import signal
 import threading
-import time
-from pathlib import Path
 
 import pytest
+from killing import kill_the_worker_of
 
 from jetscale.config import build
 from jetscale.data.generate import generate, make_shard
@@ -23,30 +20,6 @@ def job_of(**values):
 
 
 GLUINOS = {"process": "gluino_direct", "mass": 1300}
-
-
-def is_ours(pid):
-    """Whether a process descends from this one: only such ones may be killed."""
-    while pid > 1:
-        if pid == os.getpid():
-            return True
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-    return False
-
-
-def kill_the_worker_of(name, killed, patience_s=60):
-    """Kill the Ray worker whose task has this name, as soon as there is one."""
-    until = time.monotonic() + patience_s
-    while time.monotonic() < until and not killed:
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                words = entry.read_bytes().replace(b"\0", b" ").strip()
-                if words == f"ray::{name}".encode() and is_ours(int(entry.parent.name)):
-                    os.kill(int(entry.parent.name), signal.SIGKILL)
-                    killed.append(name)
-            except (OSError, ValueError):
-                continue
-        time.sleep(0.02)
 
 
 def test_many_workers_make_the_sample_that_one_process_makes(tmp_path):

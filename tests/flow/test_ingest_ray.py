@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import ray
+from killing import kill_the_worker_of
 from ntuples import job, made, write
 from servers import xrootd
 
@@ -36,30 +36,6 @@ def make(given, out, *, here=False):
     return Events.open(out), steps
 
 
-def is_ours(pid):
-    """Whether a process descends from this one: only such ones may be killed."""
-    while pid > 1:
-        if pid == os.getpid():
-            return True
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-    return False
-
-
-def kill_a_worker(word, killed, patience_s=60):
-    """Kill a Ray worker whose task's name begins so, as soon as there is one."""
-    until = time.monotonic() + patience_s
-    while time.monotonic() < until and not killed:
-        for entry in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                if entry.read_bytes().startswith(f"ray::{word}".encode()) and is_ours(int(entry.parent.name)):
-                    os.kill(int(entry.parent.name), signal.SIGKILL)
-                    killed.append(entry.parent.name)
-                    break
-            except (OSError, ValueError):
-                continue
-        time.sleep(0.005)
-
-
 def test_workers_make_what_one_process_makes_and_name_what_is_bad(tmp_path):
     files = [write(tmp_path / f"{seed}.root", made(400, seed)) for seed in range(4)]
     (tmp_path / "bad.root").write_bytes(Path(files[0]).read_bytes()[:3000])
@@ -76,7 +52,7 @@ def test_workers_make_what_one_process_makes_and_name_what_is_bad(tmp_path):
 def test_a_worker_that_is_killed_costs_nothing(tmp_path):
     files = [write(tmp_path / f"{seed}.root", made(20_000, seed)) for seed in range(3)]
     killed = []
-    killer = threading.Thread(target=kill_a_worker, args=("_make", killed), daemon=True)
+    killer = threading.Thread(target=kill_the_worker_of, args=("converting", killed), daemon=True)
     killer.start()
     events, _ = make(job(files), tmp_path / "out")
     killer.join()

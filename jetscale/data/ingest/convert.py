@@ -24,9 +24,9 @@ from jetscale.data.ingest.chunk import Chunk, chunk_of, events_with, kept
 from jetscale.data.ingest.files import Stamp
 from jetscale.data.ingest.golden import Golden
 from jetscale.data.ingest.job import Ingest
-from jetscale.data.ingest.work import said
 from jetscale.data.ragged import take
 from jetscale.data.rows import Rows
+from jetscale.data.work import said
 from jetscale.derive import Ends, between, content
 from jetscale.errors import ConfigError, DataError, nearest
 from jetscale.events import ROW_GROUP, Shard, describe_shard, shard_in

@@ -30,8 +30,8 @@ from jetscale.data.ingest.golden import Golden
 from jetscale.data.ingest.job import Ingest
 from jetscale.data.ingest.look import Seen, distinct, look_at, remembered, scale_of, together
 from jetscale.data.ingest.remote import is_url
-from jetscale.data.ingest.work import each, said
 from jetscale.data.shards import check_folder
+from jetscale.data.work import each, said
 from jetscale.derive import content
 from jetscale.errors import ConfigError, DataError, IngestError
 from jetscale.events import MANIFEST, Manifest, Shard, describe_shard, read_manifest, write_manifest, write_text
@@ -239,7 +239,7 @@ def _round(recipe: Recipe, seen: Sequence[Seen], scale: float, out: Path, *,
     places = {part: out / _name(recipe, part, scale) for one in seen for part in _parts(recipe.job, one)}
     known = {shard.file: shard for shard in read_manifest(out).shards} if (out / MANIFEST).is_file() else {}
     made = {part: whole for part, file in places.items() if (whole := _whole(file, known))}
-    missing = {f"{part.file} [{part.start}]": part for part in places if part not in made}
+    missing = {f"converting {part.file} [{part.start}]": part for part in places if part not in made}
     tasks = {name: (part, scale, places[part], _sibling(places[part])) for name, part in missing.items()}
     failed: dict[str, str] = {}
     done, total = sum(one.counts.entries for one in made.values()), sum(one.look.entries for one in seen)

@@ -18,7 +18,7 @@ from jetscale.data.formats.reader import Look
 from jetscale.data.ingest.files import Stamp, stamp
 from jetscale.data.ingest.job import Ingest, Map
 from jetscale.data.ingest.remote import is_url
-from jetscale.data.ingest.work import each, said
+from jetscale.data.work import each, said
 from jetscale.errors import ConfigError
 from jetscale.schema import Column, Schema
 

@@ -9,14 +9,14 @@ from jetscale.errors import JetscaleError
 
 T = TypeVar("T")
 WAITING = 256  # so many tasks are handed to Ray at a time
-RETRIES = 2  # of a task whose worker died
 
 
 def each(function: Callable[..., T], common: Any, arguments: Mapping[str, Sequence[Any]], *,
-         here: bool) -> Iterator[tuple[str, T | Exception]]:  # fmt: skip
+         here: bool = False, retries: int = 2) -> Iterator[tuple[str, T | Exception]]:  # fmt: skip
     """Every `function(common, *given)`, or what ended it, under its name, as they come.
 
-    It needs a Ray at hand, unless `here`. What they have in common is sent once.
+    It needs a Ray at hand, unless `here`. What they have in common is sent once; a task whose worker dies is tried so
+    many times again.
     """
     if here:
         for name, given in arguments.items():
@@ -24,8 +24,8 @@ def each(function: Callable[..., T], common: Any, arguments: Mapping[str, Sequen
                 yield name, function(common, *given)
             except Exception as problem:  # one failure must not end the others
                 yield name, problem
-    else:
-        yield from _on_ray(function, common, arguments)
+    elif arguments:
+        yield from _on_ray(function, common, arguments, retries)
 
 
 def said(problem: Exception, file: str = "") -> str:
@@ -38,18 +38,17 @@ def said(problem: Exception, file: str = "") -> str:
     return text if file in text else f"{file}: {text}"
 
 
-def _on_ray(function: Callable[..., T], common: Any,
-            arguments: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, T | Exception]]:  # fmt: skip
+def _on_ray(function: Callable[..., T], common: Any, arguments: Mapping[str, Sequence[Any]],
+            retries: int) -> Iterator[tuple[str, T | Exception]]:  # fmt: skip
     import ray
 
-    task = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
+    task = ray.remote(num_cpus=1, max_retries=retries)(function)
     shared = ray.put(common)
     waiting, under_way = list(arguments)[::-1], dict[Any, str]()
     while waiting or under_way:
         while waiting and len(under_way) < WAITING:
             name = waiting.pop()
-            started = task.options(name=f"{function.__name__} {name}").remote(shared, *arguments[name])
-            under_way[started] = name
+            under_way[task.options(name=name).remote(shared, *arguments[name])] = name
         (ready, *_), _ = ray.wait(list(under_way), num_returns=1)
         name = under_way.pop(ready)
         try:
