@@ -15,7 +15,7 @@ import pytest
 FLOOR = {"config", "errors"}
 PURE = {"physics", "nn", "metrics", "keyed"}
 TABLES = {"schema", "events"}
-NOUNS = {"task", "aggregates", "derive", "stream", "run", "study"}
+NOUNS = {"task", "aggregates", "derive", "stream", "run", "axes", "study"}
 BELOW = FLOOR | PURE | TABLES | NOUNS | {"jetscale", "shape", "terminal", "userfile", "lock"}
 
 MAY: dict[str, set[str]] = {
@@ -36,16 +36,19 @@ MAY: dict[str, set[str]] = {
     "derive": FLOOR | PURE | TABLES | {"userfile"},
     "stream": FLOOR | TABLES | {"keyed", "derive"},
     "run": FLOOR | TABLES | {"shape", "task", "derive", "stream"},
-    "study": FLOOR | TABLES | {"shape", "run"},
+    "axes": FLOOR | TABLES | {"shape", "run", "stream"},
+    "study": FLOOR | TABLES | {"shape", "run", "stream", "axes"},
     "systems": FLOOR | PURE | TABLES | NOUNS,
     "data": BELOW,
     "train": BELOW | {"data"},
     "evaluate": BELOW | {"data", "train"},
     "sweep": BELOW | {"data", "train", "evaluate"},
+    "conduct": BELOW | {"data", "train", "evaluate", "sweep"},
+    "audit": BELOW | {"data", "train", "evaluate", "sweep"},
     "doctor": BELOW | {"data"},
     "quickstart": BELOW | {"data", "train", "evaluate", "sweep"},
     "bench": BELOW | {"data", "train", "evaluate", "sweep"},
-    "cli": BELOW | {"data", "train", "evaluate", "sweep", "doctor", "quickstart", "bench"},
+    "cli": BELOW | {"data", "train", "evaluate", "sweep", "conduct", "audit", "doctor", "quickstart", "bench"},
     "jetscale": FLOOR | TABLES | NOUNS,
 }
 
@@ -55,8 +58,9 @@ LIBRARIES: dict[str, set[str]] = {
     "deepspeed": {"train.engine", "doctor", "bench.smallest"},
     "wandb": {"train"},
     "tensorboardX": {"train"},
-    "matplotlib": {"evaluate"},
-    "mplhep": {"evaluate"},
+    "optuna": {"sweep"},
+    "matplotlib": {"evaluate", "sweep", "conduct", "audit"},
+    "mplhep": {"evaluate", "sweep", "conduct", "audit"},
     "pythia8mc": {"data"},
     "fastjet": {"data"},
     "h5py": {"data"},
