@@ -110,6 +110,21 @@ JET_EVENTS = Schema(
     )
 )  # fmt: skip
 
+# What every method that puts jets into two groups adds to events, a network or a classical one.
+ASSIGNMENT = Schema(
+    columns=(
+        Column(name="jet_assigned", of="jet", dtype="int8", unit="", doc="group given: 0 none, 1, 2"),
+        Column(name="jet_none_probability", of="jet", dtype="float32", unit="", doc="probability of no parent"),
+        Column(name="reco_confidence", dtype="float32", unit="",
+               doc="how sure the method is, 0 to 1. By read-out: mbr, posterior at about this mass; map, posterior of this "
+               "assignment; argmax, product of the jets' probabilities"),
+        Column(name="reco_mass_1", dtype="float32", unit="GeV", doc="mass of group 1; 0 if empty"),
+        Column(name="reco_mass_2", dtype="float32", unit="GeV", doc="mass of group 2; 0 if empty"),
+        Column(name="reco_mass", dtype="float32", unit="GeV", doc="mean of the two group masses"),
+        Column(name="reco_asymmetry", dtype="float32", unit="", doc="|m1 - m2| / (m1 + m2)"),
+    )
+)  # fmt: skip
+
 
 def lengths(table: pa.Table, collection: str, schema: Schema) -> np.ndarray:
     """Members of a collection in every event, (B,) int64.

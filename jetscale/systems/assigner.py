@@ -29,7 +29,7 @@ from jetscale.physics.assignments import Choice, least_risk
 from jetscale.physics.decays import boost, isotropic, phase_space
 from jetscale.physics.groupings import minimum_group_mass, reconstruct
 from jetscale.physics.kinematics import mass, p4
-from jetscale.schema import JET_EVENTS, Column, Schema, flat, lengths
+from jetscale.schema import ASSIGNMENT, JET_EVENTS, Schema, flat, lengths
 from jetscale.task import NOTHING, Aggregate, Batch, Fitted, Task
 
 KINDS = 3  # none, parent 1, parent 2
@@ -45,17 +45,7 @@ class Assigner(Task):
     """Assign up to `jets` leading jets to two parents or to none."""
 
     columns: ClassVar[Schema] = JET_EVENTS
-    outputs: ClassVar[Schema] = Schema(
-        columns=(
-            Column(name="jet_assigned", of="jet", dtype="int8", unit="", doc="group given: 0 none, 1, 2"),
-            Column(name="jet_none_probability", of="jet", dtype="float32", unit="", doc="probability of no parent"),
-            Column(name="reco_confidence", dtype="float32", unit="", doc="share of the posterior at about this mass"),
-            Column(name="reco_mass_1", dtype="float32", unit="GeV", doc="mass of group 1; 0 if empty"),
-            Column(name="reco_mass_2", dtype="float32", unit="GeV", doc="mass of group 2; 0 if empty"),
-            Column(name="reco_mass", dtype="float32", unit="GeV", doc="mean of the two group masses"),
-            Column(name="reco_asymmetry", dtype="float32", unit="", doc="|m1 - m2| / (m1 + m2)"),
-        )
-    )
+    outputs: ClassVar[Schema] = ASSIGNMENT
 
     network: Literal["equivariant", "dense"] = "equivariant"
     jets: int = Field(12, ge=2, description="leading jets that are looked at; the others belong to none")
