@@ -116,8 +116,8 @@ ASSIGNMENT = Schema(
         Column(name="jet_assigned", of="jet", dtype="int8", unit="", doc="group given: 0 none, 1, 2"),
         Column(name="jet_none_probability", of="jet", dtype="float32", unit="", doc="probability of no parent"),
         Column(name="reco_confidence", dtype="float32", unit="",
-               doc="how sure the method is, 0 to 1. By read-out: mbr, posterior at about this mass; map, posterior of this "
-               "assignment; argmax, product of the jets' probabilities"),
+               doc="how sure the method is, 0 to 1; by read-out: mbr, the posterior at about this mass; map, that of "
+               "this assignment; argmax, the product of its jets' probabilities"),
         Column(name="reco_mass_1", dtype="float32", unit="GeV", doc="mass of group 1; 0 if empty"),
         Column(name="reco_mass_2", dtype="float32", unit="GeV", doc="mass of group 2; 0 if empty"),
         Column(name="reco_mass", dtype="float32", unit="GeV", doc="mean of the two group masses"),
