@@ -99,6 +99,7 @@ class Track(Config):
     wandb: bool = True
     tensorboard: bool = Field(False, description="also write TensorBoard's event files to the run's folder")
     project: str = "jetscale"
+    group: str = Field("", description="of Weights & Biases; empty: runs of equal work stand together")
     log_every: int = Field(10, gt=0, description="steps between two lines of the log")
     validate_every: float = Field(1.0, gt=0, description="epochs between two passes over the validation part")
 

@@ -35,7 +35,7 @@ class WandbBoard(Board):
 
     The id is that of the run's work and of its folder, so a training that is started again there goes on in the same
     W&B run: online from the first step that W&B lacks. Offline the record is begun anew, for a process that is killed
-    loses its last part. Runs of equal work stand in one group.
+    loses its last part. Runs of one `track.group`, or else of equal work, stand in one group.
     """
 
     def __init__(self, run: Run, name: str, out: Path) -> None:
@@ -46,8 +46,8 @@ class WandbBoard(Board):
             os.environ.pop(debug, None)
         settings = wandb.Settings(x_disable_stats=True, console="off", silent=True)
         own = wandb_id(name, out)
-        start = partial(wandb.init, project=run.track.project, id=own, name=out.name, group=name, config=run.values(),
-                        dir=out, settings=settings)  # fmt: skip
+        start = partial(wandb.init, project=run.track.project, id=own, name=out.name, group=run.track.group or name,
+                        config=run.values(), dir=out, settings=settings)  # fmt: skip
         mode: Any = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
         if mode == "online":
             try:

@@ -52,7 +52,7 @@ class Point(Config):
     figures: dict[str, float | None] = Field({}, description="of the last validation; null where it cannot be formed")
     watch: Watch = Watch()
     dropped: dict[str, int] = Field({}, description="steps in which a loss term had no weight")
-    ended: str | None = Field(None, description="horizon or early; null while the training is on its way")
+    ended: str | None = Field(None, description="horizon, early or stopped; null while the training is on its way")
 
 
 def save(out: Path, engine: Engine, point: Point) -> Path:
@@ -157,6 +157,11 @@ def chosen(out: Path) -> Path:
     if not _is_whole(best):
         raise TrainError("the best checkpoint is not whole", where=str(best), cure="remove the folder and train anew")
     return best
+
+
+def ending(out: Path) -> Point:
+    """Where the weights that the run ends with were: their step, and the figures of their validation."""
+    return _point(chosen(out))
 
 
 def is_complete(out: Path) -> bool:

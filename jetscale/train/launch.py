@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ from jetscale.train.exported import is_exported
 from jetscale.train.failure import LostError, failure
 from jetscale.train.loop import train as loop
 from jetscale.train.own import keep, told
+from jetscale.train.rungs import Rungs
 from jetscale.train.track import Tracker
 from jetscale.train.world import World
 
@@ -56,12 +58,12 @@ class Counted(NamedTuple):
     fitted: Fitted = NOTHING
 
 
-def train(run: Run, out: Path, counted: Counted | None = None) -> Path:
+def train(run: Run, out: Path, counted: Counted | None = None, rungs: Rungs | None = None) -> Path:
     """Train a run in a folder: `run.yaml`, `data.json`, `log.jsonl` and `checkpoints/` are written there.
 
     A folder that holds the same run finished is left as it is; one that holds it unfinished is gone on with from its
     newest complete checkpoint, with whatever workers, engine and stage the run now asks for. `counted` is what
-    `prepare` has found, if it was asked.
+    `prepare` has found, if it was asked; `rungs` may stop the training before its end.
 
     Raises:
         DataError: a sample that is missing or not what its manifest says.
@@ -90,9 +92,9 @@ def train(run: Run, out: Path, counted: Counted | None = None) -> Path:
             run = read(out)  # with the copies of a user's own files
             checkpoint.write_data(out, data_of(run, name, counted))
             if run.scale.launch == "here":
-                work(run, name, counted, out, world_here(run))
+                work(run, name, counted, out, replace(world_here(run), rungs=rungs))
             else:
-                _on_ray(run, name, counted, out)
+                _on_ray(run, name, counted, out, rungs)
     return out
 
 
@@ -216,7 +218,8 @@ def work(run: Run, name: str, counted: Counted, out: Path, world: World) -> None
                       shares={name: source.share for name, source in run.stream.samples.items()})  # fmt: skip
     with held(out / WORKING, _busy(out), PATIENCE_S) if world.first else nullcontext():
         engine, point = _engine(run, counted.fitted, out, world)
-        track = Tracker(run, name, out, feed.plan.steps, point.step) if world.first else None
+        plan = feed.plan
+        track = Tracker(run, name, out, plan.steps, point.step, plan.steps_per_epoch) if world.first else None
         status = "failed"
         try:
             loop(run, engine, feed, validation, world, track, out, point)
@@ -268,12 +271,12 @@ def world_here(run: Run) -> World:
     return World(device=ready_deepspeed())
 
 
-def _on_ray(run: Run, name: str, counted: Counted, out: Path) -> None:
+def _on_ray(run: Run, name: str, counted: Counted, out: Path, rungs: Rungs | None) -> None:
     """Train under Ray Train, and go on from the newest checkpoint when workers are lost."""
     with cluster(shape(run.scale.shape)):
         for left in range(run.scale.restarts, -1, -1):
             try:
-                _fit(run, name, counted, out)
+                _fit(run, name, counted, out, rungs)
                 return
             except Exception as problem:
                 cause = failure(problem, out)
@@ -284,17 +287,18 @@ def _on_ray(run: Run, name: str, counted: Counted, out: Path) -> None:
                 print(f"workers were lost; going on from step {step}, {left} restarts left", flush=True)  # noqa: T201
 
 
-def _fit(run: Run, name: str, counted: Counted, out: Path) -> None:
+def _fit(run: Run, name: str, counted: Counted, out: Path, rungs: Rungs | None) -> None:
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
     given = shape(run.scale.shape)
     per_worker = {"CPU": given.cpus_per_worker, **({"GPU": given.gpus_per_worker} if given.gpus_per_worker else {})}
+    config = {"run": run.values(), "name": name, "counted": counted, "out": str(out.absolute()), "rungs": rungs}
     # A name and a folder of its own for every start: what Ray remembers of one must not reach the next.
     with TemporaryDirectory(prefix=RAYS, dir=out, ignore_cleanup_errors=True) as storage:
         TorchTrainer(
             _worker,
-            train_loop_config={"run": run.values(), "name": name, "counted": counted, "out": str(out.absolute())},
+            train_loop_config=config,
             torch_config=TorchConfig(backend="nccl" if given.gpus_per_worker else "gloo"),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=run.scale.workers, use_gpu=bool(given.gpus_per_worker), resources_per_worker=per_worker
@@ -315,5 +319,5 @@ def _worker(config: Values) -> None:
         import ray.train.torch
 
         device = ray.train.torch.get_device()
-    world = World(context.get_world_rank(), context.get_world_size(), device)
+    world = World(context.get_world_rank(), context.get_world_size(), device, config["rungs"])
     work(run, config["name"], config["counted"], Path(config["out"]), world)

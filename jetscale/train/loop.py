@@ -23,7 +23,10 @@ from jetscale.train.world import World
 
 def train(run: Run, engine: Engine, feed: Feed, validation: Pass, world: World, track: Tracker | None,
           out: Path, point: Point) -> Point:  # fmt: skip
-    """Make every step from a point to the horizon, or until patience is at its end; where the training then stands."""
+    """Make every step from a point to the horizon, or until patience is at its end or the world has seen enough.
+
+    Returns where the training then stands.
+    """
     plan, best, clock = feed.plan, run.best, _Clock()
     if not point.step:
         point = _check(run, engine, validation, world, track, plan.at(0), point)
@@ -40,6 +43,8 @@ def train(run: Run, engine: Engine, feed: Feed, validation: Pass, world: World, 
         if checked := _due(at.step, plan.steps, plan.steps_per_epoch * run.track.validate_every):
             point = _check(run, engine, validation, world, track, at, point)
         ended = "horizon" if at.step == plan.steps else "early" if checked and spent(point.watch, best) else None
+        if checked and not ended and not world.go_on(at.step / plan.steps_per_epoch):
+            ended = "stopped"
         better = checked and best is not None and point.watch.step == at.step
         if ended or better or _due(at.step, plan.steps, plan.steps_per_epoch * run.keep.every):
             point = point.but(**at._asdict(), dropped=engine.dropped, ended=ended)

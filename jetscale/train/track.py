@@ -19,18 +19,18 @@ Line = dict[str, Any]
 
 
 class Tracker:
-    """The first worker's record of a run that makes `steps` steps and goes on from step `after`.
+    """The first worker's record of a run that makes `steps` steps, so many `per_epoch`, and goes on from step `after`.
 
     The log then has every step once, whatever was written after the checkpoint that the run goes on from, and the
     boards are drawn from it: they may have lost what was shown to them last.
     """
 
-    def __init__(self, run: Run, name: str, out: Path, steps: int, after: int = 0) -> None:
+    def __init__(self, run: Run, name: str, out: Path, steps: int, after: int = 0, per_epoch: float = 0.0) -> None:
         self.steps, self.after = steps, after
         kept = [line for line in lines(out) if after and line["kind"] != "end" and line.get("step", 0) <= after]
         self.seconds_before = max((line.get("seconds", 0.0) for line in kept), default=0.0)
         start: Line = {"kind": "resume", "step": after} if after else {"kind": "start"}
-        beginning = [*kept, {**start, "steps": steps, "run": name}]
+        beginning = [*kept, {**start, "steps": steps, "steps_per_epoch": per_epoch, "run": name}]
         write_text(out / LOG, "".join(json.dumps(line) + "\n" for line in beginning))
         self.log = (out / LOG).open("a", buffering=1)
         self.boards = boards(run, name, out)

@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from jetscale.train.rungs import Rungs
+
 
 @dataclass(frozen=True)
 class World:
@@ -17,6 +19,7 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = torch.device("cpu")
+    rungs: Rungs | None = None  # of a trial that may be stopped before its end
 
     @property
     def first(self) -> bool:
@@ -36,6 +39,12 @@ class World:
         things: list[Any] = [None] * self.size
         dist.all_gather_object(things, thing)
         return things
+
+    def go_on(self, epoch: float) -> bool:
+        """Whether the training goes on after the validation at an epoch; the same on every worker."""
+        if self.rungs is None:
+            return True
+        return bool(self.gather(self.first and self.rungs.go_on(epoch))[0])
 
     def wait(self) -> None:
         """Until every worker is here."""

@@ -1,0 +1,1 @@
+"""Many trainings: on Ray Tune, side by side."""
