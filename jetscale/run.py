@@ -12,6 +12,7 @@ from jetscale.config import Config, Values, build, digest, dump_yaml, leaves, me
 from jetscale.derive import absolute, content
 from jetscale.errors import ConfigError, nearest
 from jetscale.events import SHIPPED
+from jetscale.shape import built_in
 from jetscale.stream import Stream
 from jetscale.task import Task, find
 
@@ -206,11 +207,38 @@ def load(job: Path, sets: Sequence[str] = ()) -> Resolved:
     Raises:
         ConfigError: an unknown key or system, a value that cannot be, a file that is not a train job.
     """
-    said = ((f"--set {one}", parse_set(one)) for one in sets)
+    return resolve([layer(job), *((f"--set {one}", parse_set(one)) for one in sets)], str(job))
+
+
+def layer(job: Path) -> tuple[str, Values]:
+    """What a job's file says, under its name: a layer for `resolve`.
+
+    Raises:
+        ConfigError: a file that is not a train job.
+    """
     values = _job(job)
     if job.name == KEPT:
         values = _found_beside(values, job.parent.absolute())
-    return resolve([(job.name, values), *said], str(job))
+    return job.name, values
+
+
+def job_file(where: str) -> Path:
+    """A path, or `shipped:NAME` for a job, or the recipe of a sample, that ships.
+
+    Raises:
+        ConfigError: no such file.
+    """
+    rooms = (built_in("jobs"), Path(__file__).parent / "data" / "sample")
+    ships = {
+        f"{SHIPPED}{file.relative_to(room).with_suffix('')}": file
+        for room in rooms
+        for file in sorted(room.rglob("*.yaml"))
+    }
+    path = ships.get(where, Path(where))
+    if not path.is_file():
+        near = [str(file) for file in path.parent.glob("[!.]*.yaml")]
+        raise ConfigError("no such file", where=where, cure=nearest(where, [*near, *ships]))
+    return path
 
 
 def resolve(layers: Sequence[tuple[str, Values]], where: str) -> Resolved:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jetscale.errors import ConfigError, nearest
+from jetscale.errors import ConfigError
 from jetscale.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -29,20 +29,9 @@ SAMPLE_LOG = f"_{LOG}"  # whoever reads a sample's directory as Parquet passes o
 
 def job_file(where: str) -> Path:
     """A path, or `shipped:NAME` for a job, or the recipe of a sample, that ships."""
-    from jetscale.events import SHIPPED
-    from jetscale.shape import built_in
+    from jetscale.run import job_file
 
-    rooms = (built_in("jobs"), Path(__file__).parents[1] / "data" / "sample")
-    ships = {
-        f"{SHIPPED}{file.relative_to(room).with_suffix('')}": file
-        for room in rooms
-        for file in sorted(room.rglob("*.yaml"))
-    }
-    path = ships.get(where, Path(where))
-    if not path.is_file():
-        near = [str(file) for file in path.parent.glob("[!.]*.yaml")]
-        raise ConfigError("no such file", where=where, cure=nearest(where, [*near, *ships]))
-    return path
+    return job_file(where)
 
 
 def check_out(out: Path, *, sample: bool = False) -> None:
