@@ -15,9 +15,11 @@ from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from jetscale.errors import ConfigError, nearest
+from jetscale.schema import JET_EVENTS, flat, lengths
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -64,6 +66,24 @@ class Table:
     def signal_weight(self) -> Floats:
         """Weight of the signal rows."""
         return self.weight_B[self.signal]
+
+
+def scored(events: pa.Table, label: str) -> Table:
+    """The table of scored jet events, with the jets judged by the labels in the column `label`."""
+    rows = events.num_rows
+    row_J = np.repeat(np.arange(rows), lengths(events, "jet", JET_EVENTS))
+    assigned_J, label_J = flat(events["jet_assigned"]), flat(events[label])
+    known_J = label_J >= 0
+    swapped_J = np.where(assigned_J > 0, 3 - assigned_J, assigned_J)
+    right = [np.bincount(row_J[known_J & (named_J == label_J)], minlength=rows) for named_J in (assigned_J, swapped_J)]
+    return Table(
+        mass_B=flat(events["reco_mass"]).astype(np.float64),
+        true_mass_B=flat(events["true_mass"]).astype(np.float64),
+        weight_B=flat(events["weight"]),
+        background_B=flat(events["decay_mode"]) == 0,
+        jets_right_B=np.maximum(*right),
+        jets_known_B=np.bincount(row_J[known_J], minlength=rows),
+    )
 
 
 def f10(table: Table) -> float:

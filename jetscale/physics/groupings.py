@@ -6,7 +6,7 @@ methods here put the leading jet in group 1. A mask is True for a real jet; mask
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -16,9 +16,10 @@ from torch import Tensor
 from jetscale import keyed
 from jetscale.physics import kinematics
 
-# Events per piece of work: 119 splits of 8192 events are 62 MB of four-vectors in double precision.
-PIECE = 8192
+# Numbers per piece of work: each of half a dozen arrays in double precision is 4 MB then, near what a cache holds.
+PIECE = 2**19
 RESOLVED = 1e-3  # GeV: lighter groups of hard jets are massless up to rounding, in double precision
+SAME = 1e-9  # asymmetries that differ by less are equal up to rounding
 
 
 class Groups(NamedTuple):
@@ -38,18 +39,22 @@ def reconstruct(p4_BJ4: Tensor, assigned_BJ: Tensor) -> Groups:
     return _groups(*(_mass_of(p4_BJ4, assigned_BJ == group) for group in (1, 2)))
 
 
-def minimum_mass_asymmetry(p4_BJ4: Tensor, mask_BJ: Tensor, leading: int = 6) -> Tensor:
+def minimum_mass_asymmetry(p4_BJ4: Tensor, mask_BJ: Tensor, leading: int = 6, smallest: int = 3,
+                           none: Sequence[int] = (0,), cost: float = 0.0) -> Tensor:  # fmt: skip
     """The split of the leading jets with the smallest |m1 - m2| / (m1 + m2), as an assignment (B, J) int64.
 
-    Six leading jets are split 3 + 3; with fewer jets, every split as equal as possible is tried. All other jets, and
-    events with fewer than two jets, are in no group. The asymmetry is that of searches for pair-produced resonances
-    (ATLAS, arXiv:1710.07171).
+    Every split into two groups of `smallest` jets or more is tried, of half the jets where there are too few for that:
+    six jets are split 3 + 3, five 2 + 3. `none` says, in rising order, how many of the leading jets may be in no group;
+    each costs `cost`. Of splits that are equal up to rounding the heaviest of those with most jets is taken. All other
+    jets, and events with too few jets to split, are in no group. The asymmetry is that of searches for pair-produced
+    resonances (ATLAS, arXiv:1710.07171).
     """
     assigned_BJ = torch.zeros_like(mask_BJ, dtype=torch.int64)
-    for row_B, jet_BJ, leading_BJ4 in _leading(p4_BJ4, mask_BJ, leading):
-        split_CJ = _splits(leading_BJ4, jet_BJ.shape[1] // 2)
-        best_B = _split_masses(leading_BJ4, split_CJ).asymmetry_B.argmin(-1)
-        assigned_BJ[row_B[:, None], jet_BJ] = split_CJ[best_B]
+    for row_B, jet_BJ, leading_BJ4 in leading_jets(p4_BJ4, mask_BJ, leading):
+        pair_B2 = _least_asymmetric(leading_BJ4, smallest, none, cost)
+        bit_J = torch.arange(jet_BJ.shape[1], device=pair_B2.device)
+        in_1_BJ, in_2_BJ = (pair_B2.T[:, :, None] >> bit_J) & 1
+        assigned_BJ[row_B[:, None], jet_BJ] = in_1_BJ + 2 * in_2_BJ
     return assigned_BJ
 
 
@@ -60,8 +65,8 @@ def random_groups(p4_BJ4: Tensor, mask_BJ: Tensor, seed: int, event_id_B: Tensor
     """
     assigned_BJ = torch.zeros_like(mask_BJ, dtype=torch.int64)
     draw_B = keyed.uniform(keyed.mix(keyed.mix(event_id_B.to(torch.int64)) + seed))
-    for row_B, jet_BJ, leading_BJ4 in _leading(p4_BJ4, mask_BJ, leading):
-        split_CJ = _splits(leading_BJ4, jet_BJ.shape[1] // 2)
+    for row_B, jet_BJ, _ in leading_jets(p4_BJ4, mask_BJ, leading):
+        split_CJ = partitions(jet_BJ.shape[1], jet_BJ.shape[1] // 2).to(jet_BJ.device)
         assigned_BJ[row_B[:, None], jet_BJ] = split_CJ[(draw_B[row_B] * len(split_CJ)).long()]
     return assigned_BJ
 
@@ -73,11 +78,11 @@ def minimum_group_mass(p4_BJ4: Tensor, mask_BJ: Tensor, leading: int = 8, asymme
     `minimum_mass_asymmetry`. A mass for events without a parent.
     """
     mass_B = reconstruct(p4_BJ4, minimum_mass_asymmetry(p4_BJ4, mask_BJ)).mass_B
-    for row_B, _, leading_BJ4 in _leading(p4_BJ4, mask_BJ, leading):
-        split_CJ = _splits(leading_BJ4, 2)
-        if not len(split_CJ):
+    for row_B, jet_BJ, leading_BJ4 in leading_jets(p4_BJ4, mask_BJ, leading):
+        pair_C2 = subset_pairs(jet_BJ.shape[1], 2)
+        if not len(pair_C2):
             continue
-        masses = _split_masses(leading_BJ4, split_CJ)
+        masses = _pair_masses(subset_masses(leading_BJ4), pair_C2)
         allowed_BC = torch.where(masses.asymmetry_B < asymmetry, masses.mass_B, torch.inf)
         least_B = allowed_BC.amin(-1)
         mass_B[row_B] = torch.where(torch.isfinite(least_B), least_B, mass_B[row_B])
@@ -105,27 +110,76 @@ def partitions(count: int, smallest: int) -> Tensor:
     return 1 + in_2_CJ[(size_C >= smallest) & (count - size_C >= smallest)]
 
 
-def _splits(like: Tensor, smallest: int) -> Tensor:
-    return partitions(like.shape[1], smallest).to(like.device)
+@cache
+def subset_pairs(count: int, smallest: int, none: int = 0) -> Tensor:
+    """All pairs of subsets that split `count` jets in two groups of at least `smallest`, `none` jets left out: (C, 2).
+
+    Subsets are numbered as in `subset_masses`; the first jet that is not left out is in the first of the two.
+    """
+    split_CJ = partitions(count - none, smallest)
+    bit_KJ = 2 ** torch.combinations(torch.arange(count), count - none)
+    return torch.stack([bit_KJ @ (split_CJ == group).long().T for group in (1, 2)], -1).flatten(0, 1)
 
 
-def _leading(p4_BJ4: Tensor, mask_BJ: Tensor, leading: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Events with equally many leading jets, piece by piece: their rows, their jets' places and four-vectors."""
+def subset_masses(p4_BJ4: Tensor) -> Tensor:
+    """Masses (B, 2^J) in GeV of all subsets of jets, in double precision: bit j of a number says that jet j is in it.
+
+    Two sets together weigh m^2 = m_a^2 + m_b^2 + 2 p_a p_b, so one product of the subsets of the first half of the jets
+    with those of the second gives all.
+    """
+    half = p4_BJ4.shape[1] // 2
+    low_BS4, high_BS4 = (_subset_sums(part.double()) for part in (p4_BJ4[:, :half], p4_BJ4[:, half:]))
+    metric_4 = low_BS4.new_tensor([1.0, -1.0, -1.0, -1.0])
+    low_BS1, high_BS1 = ((sum_BS4.square() @ metric_4)[..., None] for sum_BS4 in (low_BS4, high_BS4))
+    low_BS6 = torch.cat((low_BS4, low_BS1, torch.ones_like(low_BS1)), -1)
+    high_BS6 = torch.cat((2 * metric_4 * high_BS4, torch.ones_like(high_BS1), high_BS1), -1)
+    return (high_BS6 @ low_BS6.transpose(1, 2)).flatten(1).clamp_min_(0.0).sqrt_()
+
+
+def leading_jets(p4_BJ4: Tensor, mask_BJ: Tensor, leading: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Events with equally many leading jets, two or more, piece by piece: rows (B), places (B, J), four-vectors."""
     pt_BJ = kinematics.pt(p4_BJ4).masked_fill(~mask_BJ, -1.0)
     order_BJ = pt_BJ.argsort(dim=1, descending=True, stable=True)[:, :leading]
     count_B = mask_BJ.sum(-1).clamp_max(leading)
     for count in range(2, order_BJ.shape[1] + 1):
         rows = torch.nonzero(count_B == count).squeeze(-1)
-        for start in range(0, len(rows), PIECE):
-            row_B = rows[start : start + PIECE]
+        for row_B in rows.split(max(1, PIECE >> count)):
             jet_BJ = order_BJ[row_B, :count]
             yield row_B, jet_BJ, p4_BJ4[row_B[:, None], jet_BJ]
 
 
-def _split_masses(p4_BJ4: Tensor, split_CJ: Tensor) -> Groups:
-    """Groups of every event under every split: each field (B, C)."""
-    sums = (torch.einsum("cj,bjx->bcx", (split_CJ == group).to(p4_BJ4.dtype), p4_BJ4) for group in (1, 2))
-    return _groups(*(kinematics.mass(sum_BC4) for sum_BC4 in sums))
+def _subset_sums(p4_BJ4: Tensor) -> Tensor:
+    sum_BS4 = p4_BJ4.new_zeros(len(p4_BJ4), 1, 4)
+    for place in range(p4_BJ4.shape[1]):
+        sum_BS4 = torch.cat((sum_BS4, sum_BS4 + p4_BJ4[:, place, None]), 1)
+    return sum_BS4
+
+
+def _least_asymmetric(p4_BJ4: Tensor, smallest: int, none: Sequence[int], cost: float) -> Tensor:
+    """The best pair of subsets (B, 2) of every event; both empty where no split is possible."""
+    count = p4_BJ4.shape[1]
+    smallest = min(smallest, count // 2)
+    mass_BS = subset_masses(p4_BJ4)
+    least_B = mass_BS.new_full((len(mass_BS),), torch.inf)
+    best_B2 = torch.zeros(len(mass_BS), 2, dtype=torch.int64, device=mass_BS.device)
+    for left_out in (number for number in none if count - number >= 2 * smallest):
+        # An asymmetry is 0 at best: where the cost alone is no less than what was found, nothing can be better.
+        rows = torch.nonzero(cost * left_out < least_B - SAME).squeeze(-1)
+        pair_C2 = subset_pairs(count, smallest, left_out).to(mass_BS.device)
+        for row_B in rows.split(max(1, PIECE // len(pair_C2))):
+            masses = _pair_masses(mass_BS[row_B], pair_C2)
+            asymmetry_B = masses.asymmetry_B.amin(-1, keepdim=True)
+            heaviest_B = masses.mass_B.masked_fill(masses.asymmetry_B > asymmetry_B + SAME, -1.0).argmax(-1)
+            score_B = asymmetry_B.squeeze(-1) + cost * left_out
+            better_B = score_B < least_B[row_B] - SAME
+            least_B[row_B] = torch.where(better_B, score_B, least_B[row_B])
+            best_B2[row_B] = torch.where(better_B[:, None], pair_C2[heaviest_B], best_B2[row_B])
+    return best_B2
+
+
+def _pair_masses(mass_BS: Tensor, pair_C2: Tensor) -> Groups:
+    """Groups of every event under every pair of subsets: each field (B, C)."""
+    return _groups(*(mass_BS[:, pair_C2[:, place].to(mass_BS.device)] for place in (0, 1)))
 
 
 def _mass_of(p4_BJ4: Tensor, member_BJ: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal, final
 
-import awkward as ak
 import numpy as np
 import pyarrow as pa
 import torch
@@ -25,11 +24,11 @@ from jetscale.config import Values
 from jetscale.events import complete
 from jetscale.nn.equivariant import EquivariantStack
 from jetscale.nn.mlp import MLP
-from jetscale.physics.assignments import Choice, least_risk
-from jetscale.physics.decays import boost, isotropic, phase_space
+from jetscale.physics import toys
+from jetscale.physics.assignments import ASYMMETRY, Choice, Readout, independent, jet_by_jet, least_risk, most_probable
 from jetscale.physics.groupings import minimum_group_mass, reconstruct
 from jetscale.physics.kinematics import mass, p4
-from jetscale.schema import ASSIGNMENT, JET_EVENTS, Schema, flat, lengths
+from jetscale.schema import ASSIGNMENT, JET_EVENTS, Schema
 from jetscale.task import NOTHING, Aggregate, Batch, Fitted, Task
 
 KINDS = 3  # none, parent 1, parent 2
@@ -57,8 +56,9 @@ class Assigner(Task):
     label: Literal["ancestry", "quark"] = "ancestry"
     gumbel: Literal["hard", "soft"] = Field("hard", description="forward with one-hot or with soft assignments")
     temperature: tuple[float, float] = Field((1.0, 0.3), description="of the Gumbel-softmax, at the start and the end")
-    readout: Literal["jets", "event"] = Field(
-        "event", description="most probable label of each jet, or the assignment of all jets of least risk for the mass"
+    readout: Readout = Field(
+        "mbr",
+        description="argmax: label of each jet; map: assignment of all jets; mbr: that of least risk for the mass",
     )
     background_target: Literal["groups", "minimum"] = Field(
         "groups", description="mass target of background: its hard-parton groups, or the smallest mass of alike groups"
@@ -112,18 +112,18 @@ class Assigner(Task):
 
     def figures(self, scored: pa.Table) -> dict[str, float]:
         """Peak, sculpting and accuracy of the scored validation events."""
-        return metrics.figures(FIGURES, mass_table(scored, f"jet_parent_{self.label}"))
+        return metrics.figures(FIGURES, metrics.scored(scored, f"jet_parent_{self.label}"))
 
     def toy(self, n: int, seed: int) -> pa.Table:
         """Pairs of 3-body decays at five masses with two extra jets, smeared by 6 %, and light pairs as background."""
-        return toy_events(n, np.random.default_rng(seed))
+        return complete(toys.pairs(n, np.random.default_rng(seed)), where="toy")
 
     def _choice(self, log_p_BJK: Tensor, p4_BJ4: Tensor, mask_BJ: Tensor) -> Choice:
-        if self.readout == "event":
-            return least_risk(log_p_BJK, p4_BJ4, mask_BJ)
-        best_BJ = log_p_BJK.max(-1)
-        log_p_B = torch.where(mask_BJ, best_BJ.values, 0.0).sum(1)
-        return Choice(torch.where(mask_BJ, best_BJ.indices, 0), log_p_B.exp())
+        if self.readout == "argmax":
+            return jet_by_jet(log_p_BJK, mask_BJ)
+        if self.readout == "map":
+            return most_probable(independent(log_p_BJK, p4_BJ4, mask_BJ))
+        return least_risk(independent(log_p_BJK, p4_BJ4, mask_BJ, asymmetry=ASYMMETRY), p4_BJ4)
 
     def _mask(self, batch: Batch) -> Tensor:
         rank_J = torch.arange(batch.mask("jet").shape[1], device=batch.weight_B.device)
@@ -262,56 +262,6 @@ def mass_loss(mass_B2: Tensor, target_B2: Tensor, delta: float = 0.1) -> Tensor:
         for paired_B2 in (target_B2, target_B2.flip(1))
     ]
     return torch.minimum(*pairings)
-
-
-def mass_table(scored: pa.Table, label: str) -> metrics.Table:
-    """A scored table as the figures of a mass and of groups want it."""
-    rows = scored.num_rows
-    row = np.repeat(np.arange(rows), lengths(scored, "jet", JET_EVENTS))
-    assigned, labels = flat(scored["jet_assigned"]), flat(scored[label])
-    known = labels >= 0
-    swapped = np.array(SWAPPED)[assigned]
-    right = [np.bincount(row[known & (named == labels)], minlength=rows) for named in (assigned, swapped)]
-    return metrics.Table(
-        mass_B=flat(scored["reco_mass"]).astype(np.float64),
-        true_mass_B=flat(scored["true_mass"]).astype(np.float64),
-        weight_B=flat(scored["weight"]),
-        background_B=flat(scored["decay_mode"]) == 0,
-        jets_right_B=np.maximum(*right),
-        jets_known_B=np.bincount(row[known], minlength=rows),
-    )
-
-
-def toy_events(n: int, rng: np.random.Generator) -> pa.Table:
-    """Made-up events with the columns of `JET_EVENTS`: four of five are signal, (n) rows."""
-    mass_B = rng.choice([600.0, 900.0, 1200.0, 1500.0, 1800.0], n)
-    signal_B = rng.random(n) < 0.8
-    parent_B = np.where(signal_B, mass_B, rng.uniform(100, 300, n))
-    recoil_B3 = isotropic(n, rng) * (parent_B * rng.exponential(0.5, n))[:, None]
-    beta_B3 = recoil_B3 / np.sqrt(parent_B**2 + (recoil_B3**2).sum(-1))[:, None]
-    groups = [boost(phase_space(parent_B, 3, rng), sign * beta_B3) for sign in (1, -1)]
-    extra_pt_BJ = rng.exponential(60.0, (n, 2)) + 30.0
-    direction_BJ3 = np.stack([isotropic(n, rng), isotropic(n, rng)], axis=1)
-    energy_BJ = extra_pt_BJ / np.maximum(np.hypot(direction_BJ3[..., 0], direction_BJ3[..., 1]), 0.05)
-    extra_BJ4 = np.concatenate([energy_BJ[..., None], energy_BJ[..., None] * direction_BJ3], axis=-1)
-    vector_BJ4 = np.concatenate([*groups, extra_BJ4], axis=1) * rng.normal(1.0, 0.06, (n, 8, 1))
-    labels_BJ = np.tile([1, 1, 1, 2, 2, 2, 0, 0], (n, 1))
-    pt_BJ = np.hypot(vector_BJ4[..., 1], vector_BJ4[..., 2])
-    keep = ak.from_regular(ak.Array(pt_BJ > 20.0))
-    eta_BJ = np.arcsinh(vector_BJ4[..., 3] / np.maximum(pt_BJ, 1e-9))
-    lists = {
-        "jet_pt": pt_BJ,
-        "jet_eta": eta_BJ,
-        "jet_phi": np.arctan2(vector_BJ4[..., 2], vector_BJ4[..., 1]),
-        "jet_mass": np.zeros_like(pt_BJ),
-        "jet_parent_ancestry": labels_BJ,
-        "jet_parent_quark": labels_BJ,
-    }
-    columns = {name: ak.from_regular(ak.Array(values))[keep] for name, values in lists.items()}
-    return complete(
-        ak.Array({**columns, "true_mass": np.where(signal_B, mass_B, 0.0), "decay_mode": np.where(signal_B, 3, 0)}),
-        where="toy",
-    )
 
 
 def recipe() -> Values:

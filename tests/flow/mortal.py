@@ -15,7 +15,7 @@ from jetscale.schema import Schema
 from jetscale.systems.assigner import Assigner
 from jetscale.task import Batch, Task
 
-ASSIGNER = Assigner(loss_on="mass", gumbel="soft", network="dense", dropout=0.2, width=32, layers=3, readout="jets")
+ASSIGNER = Assigner(loss_on="mass", gumbel="soft", network="dense", dropout=0.2, width=32, layers=3, readout="argmax")
 
 
 @final

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.gpu
 def _losses(folder: Path, name: str, **more: object) -> list[float]:
     if not (folder / "toy").exists():
         Events.write(Assigner().toy(2000, 1), folder / "toy")
-    values = {"system": "assigner", "task": {"readout": "jets"}, "horizon": {"steps": 40},
+    values = {"system": "assigner", "task": {"readout": "argmax"}, "horizon": {"steps": 40},
               "stream": {"samples": {"toy": {"events": str(folder / "toy")}}},
               "track": {"wandb": False, "log_every": 1}, **more}  # fmt: skip
     out = train(resolve([("test", values)], "test").run, folder / name)

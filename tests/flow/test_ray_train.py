@@ -37,7 +37,7 @@ def _run(samples: Path, scale: Values, task: Values | None = None) -> Run:
                           "small": {"events": str(samples / "small"), "share": 0.3, "weight": 0.4}},
               "chunk_rows": 300}  # fmt: skip
     # Soft assignments: a hard draw on the border falls to either side by rounding, and the losses part from there.
-    settings = {"loss_on": "mass", "gumbel": "soft", "width": 32, "layers": 3, "readout": "jets", **(task or {})}
+    settings = {"loss_on": "mass", "gumbel": "soft", "width": 32, "layers": 3, "readout": "argmax", **(task or {})}
     values = {"system": "assigner", "task": settings, "stream": stream, "horizon": {"steps": STEPS},
               "optimiser": {"rate": 1e-3},
               "scale": {"events_per_step": 120, "events_per_micro_batch": 30, **scale},

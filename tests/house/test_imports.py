@@ -25,7 +25,7 @@ MAY: dict[str, set[str]] = {
     "shape": FLOOR,
     "keyed": set(),
     "physics": FLOOR | {"keyed"},
-    "metrics": FLOOR,
+    "metrics": FLOOR | {"schema"},
     "nn": FLOOR | {"physics", "keyed"},
     "schema": FLOOR,
     "events": FLOOR | {"schema"},

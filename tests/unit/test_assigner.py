@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jetscale.data.batch import batch
 from jetscale.events import complete
+from jetscale.metrics import scored
 from jetscale.nn.equivariant import EquivariantStack, masked_max, masked_mean
 from jetscale.physics.kinematics import p4
 from jetscale.schema import JET_EVENTS
@@ -18,7 +19,6 @@ from jetscale.systems.assigner import (
     gumbel_softmax,
     label_loss,
     mass_loss,
-    mass_table,
 )
 from jetscale.task import At, Batch
 
@@ -200,7 +200,7 @@ def test_figures_of_perfect_scores() -> None:
     toy = Assigner().toy(300, 7)
     perfect = toy.append_column("jet_assigned", toy["jet_parent_ancestry"])
     perfect = perfect.append_column("reco_mass", toy["true_mass"])
-    table = mass_table(perfect, "jet_parent_ancestry")
+    table = scored(perfect, "jet_parent_ancestry")
     assert (table.jets_right_B == table.jets_known_B).all()
     figures = Assigner().figures(perfect)
     assert figures["f10"] == figures["jet_accuracy"] == figures["mass_auc"] == 1.0

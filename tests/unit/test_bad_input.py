@@ -30,7 +30,7 @@ def toy() -> pa.Table:
 def job(folder: Path, **changes: Any) -> Path:
     """A training that would take half a second."""
     values: Values = {
-        "system": "assigner", "task": {"width": 8, "layers": 2, "readout": "jets"}, "horizon": {"steps": 2},
+        "system": "assigner", "task": {"width": 8, "layers": 2, "readout": "argmax"}, "horizon": {"steps": 2},
         "stream": {"samples": {"toy": {"events": str(folder / "toy"), **changes.pop("sample", {})}},
                    **changes.pop("stream", {})},
         "scale": {"engine": "torch", "launch": "here", **changes.pop("scale", {})},

@@ -30,7 +30,7 @@ from jetscale.train.launch import train
 from jetscale.train.track import Tracker
 
 BLOCK, HEADER, FILE_HEADER = 32768, 7, 7
-TASK = {"width": 16, "layers": 2, "readout": "jets"}
+TASK = {"width": 16, "layers": 2, "readout": "argmax"}
 
 # One start of a training that is tracked: (folder, name, step it goes on from, last step, whether it is killed).
 PART = """

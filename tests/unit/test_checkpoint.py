@@ -34,7 +34,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _run(toy: Path, **more: object) -> Run:
     values = {"system": "assigner", "task": {"width": 16, "layers": 2, "network": "dense", "dropout": 0.3,
-                                             "readout": "jets"},
+                                             "readout": "argmax"},
               "stream": {"samples": {"toy": {"events": str(toy)}}}, "horizon": {"epochs": 4},
               "scale": {"engine": "torch", "launch": "here", "events_per_step": 64},
               "track": {"wandb": False, "log_every": 1}, "keep": {"every": 0.5}, **more}  # fmt: skip

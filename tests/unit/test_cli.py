@@ -174,7 +174,7 @@ def room(tmp_path_factory) -> Path:
     for name, seed in (("toy", 1), ("fresh", 2)):
         Events.write(Assigner().toy(300, seed), room / name)
     for name, seed in (("one", 1), ("two", 2)):
-        values = {"system": "assigner", "task": {"width": 8, "layers": 2, "readout": "jets"},
+        values = {"system": "assigner", "task": {"width": 8, "layers": 2, "readout": "argmax"},
                   "stream": {"samples": {"toy": {"events": str(room / "toy")}}}, "horizon": {"steps": 2}, "seed": seed,
                   "scale": {"engine": "torch", "launch": "here", "events_per_step": 64},
                   "track": {"wandb": False}}  # fmt: skip

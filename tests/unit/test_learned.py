@@ -32,7 +32,7 @@ def _scored(run: Path, samples: list[Events], folder: Path, *, untrained: bool =
 def _all(samples: list[Events], folder: Path, seed: int) -> tuple[list[Scored], list[Scored]]:
     """A short training in this process, its scores and those of its start, and the report."""
     stream = {"samples": {one.name: {"events": str(one.path)} for one in samples}}
-    values = {"system": "assigner", "task": {"readout": "jets"}, "stream": stream, "horizon": {"epochs": 8},
+    values = {"system": "assigner", "task": {"readout": "argmax"}, "stream": stream, "horizon": {"epochs": 8},
               "seed": seed, "scale": {"engine": "torch", "launch": "here", "events_per_step": 128},
               "track": {"wandb": False, "validate_every": 8}}  # fmt: skip
     run = train(resolve([("test", values)], "test").run, folder / "run")

@@ -35,7 +35,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 def _run(system: Path, kinds: Path, **more: object) -> Run:
     values: Values = {
-        "system": str(system), "task": {"width": 8, "layers": 2, "readout": "jets"}, "horizon": {"epochs": 2},
+        "system": str(system), "task": {"width": 8, "layers": 2, "readout": "argmax"}, "horizon": {"epochs": 2},
         "stream": {"samples": {"toy": {"events": str(system.parent / "toy")}},
                    "derive": {"half": {"by": f"{kinds}:Half", "of": "true_mass"}}},
         "scale": {"engine": "torch", "launch": "here", "events_per_step": 64}, "track": {"wandb": False}, **more,

@@ -347,7 +347,7 @@ def split_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Events, d
     room = tmp_path_factory.mktemp("room")
     whole = Events.write(Assigner().toy(400, 1), room / "toy")
     parts = split(whole, room / "parts", Split(train=0.5, validation=0.2, test=0.3, seed=3))
-    values = {"system": "assigner", "task": {"width": 8, "layers": 2, "readout": "jets"}, "horizon": {"steps": 2},
+    values = {"system": "assigner", "task": {"width": 8, "layers": 2, "readout": "argmax"}, "horizon": {"steps": 2},
               "stream": {"samples": {"toy": {"events": str(parts["train"].path)}},
                          "split": {"train": 0.9, "validation": 0.05, "test": 0.05, "seed": 7}},
               "scale": {"engine": "torch", "launch": "here", "events_per_step": 64},

@@ -48,7 +48,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(room: Path, stream: Values | None = None, **more: object) -> Run:
-    values = {"system": "assigner", "task": {"width": 8, "layers": 2, "readout": "jets"}, "horizon": {"steps": 3},
+    values = {"system": "assigner", "task": {"width": 8, "layers": 2, "readout": "argmax"}, "horizon": {"steps": 3},
               "stream": {"samples": {"toy": {"events": str(room / "toy")}}, **(stream or {})},
               "scale": {"engine": "torch", "launch": "here", "events_per_step": 64},
               "track": {"wandb": False}, **more}  # fmt: skip
@@ -211,7 +211,7 @@ def _fold(test: int, **more: object) -> Values:
 
 def test_folds_are_of_one_method(room: Path, tmp_path: Path) -> None:
     two = [room / "fold0", room / "fold1"]
-    wide = train(_run(room, _fold(2), task={"width": 16, "layers": 2, "readout": "jets"}), tmp_path / "wide")
+    wide = train(_run(room, _fold(2), task={"width": 16, "layers": 2, "readout": "argmax"}), tmp_path / "wide")
     assert "different: task.width: 8 and 16" in _seen(room, [*two, wide])
     fresh = train(_run(room, _fold(2, samples={"toy": {"events": str(room / "fresh")}})), tmp_path / "fresh")
     names = [Events.open(room / name).fingerprint for name in ("toy", "fresh")]

@@ -20,7 +20,7 @@ NAME, STEPS = "0123456789ab", 30
 
 
 def settings(toy: str) -> Run:
-    values = {"system": "assigner", "task": {"width": 16, "layers": 2, "readout": "jets"},
+    values = {"system": "assigner", "task": {"width": 16, "layers": 2, "readout": "argmax"},
               "stream": {"samples": {"toy": {"events": toy}}}, "horizon": {"steps": 12},
               "scale": {"engine": "torch", "launch": "here"},
               "track": {"wandb": False, "log_every": 3}}  # fmt: skip

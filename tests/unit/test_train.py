@@ -39,7 +39,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(toy: Path, task: Values | None = None, **more: object) -> Run:
-    values = {"system": "assigner", "task": {"width": 32, "layers": 3, "readout": "jets", **(task or {})},
+    values = {"system": "assigner", "task": {"width": 32, "layers": 3, "readout": "argmax", **(task or {})},
               "stream": {"samples": {"toy": {"events": str(toy)}}}, "horizon": {"epochs": 3},
               "scale": {"engine": "torch", "launch": "here", "events_per_step": 64},
               "track": {"wandb": False, "log_every": 1}, **more}  # fmt: skip
