@@ -110,6 +110,22 @@ JET_EVENTS = Schema(
     )
 )  # fmt: skip
 
+# What jets are made of, where a sample says so: numbers that tell quarks from gluons.
+SUBSTRUCTURE = Schema(
+    columns=(
+        Column(name="jet_n_constituent", of="jet", dtype="int32", unit="", low=0, doc="visible particles in the jet"),
+        Column(name="jet_n_charged", of="jet", dtype="int32", unit="", low=0, doc="charged ones among them"),
+        Column(name="jet_width", of="jet", dtype="float32", unit="", low=0,
+               doc="mean distance of the particles to the axis in rapidity and azimuth, by pt"),
+        Column(name="jet_ptd", of="jet", dtype="float32", unit="", low=0, high=1,
+               doc="sqrt(sum pt^2) / sum pt of the particles"),
+        Column(name="jet_lead_fraction", of="jet", dtype="float32", unit="", low=0, high=1,
+               doc="share of the hardest particle in the particles' pt"),
+        Column(name="jet_c1", of="jet", dtype="float32", unit="", low=0,
+               doc="energy correlator of two particles, beta = 0.2"),
+    )
+)  # fmt: skip
+
 # What every method that puts jets into two groups adds to events, a network or a classical one.
 ASSIGNMENT = Schema(
     columns=(

@@ -28,7 +28,7 @@ from jetscale.data.truth import find_jets
 from jetscale.data.work import each, said
 from jetscale.errors import ConfigError, DataError, GenerateError
 from jetscale.events import MANIFEST, Manifest, Shard, describe_shard, ids_for, write_manifest, write_shard
-from jetscale.schema import JET_EVENTS, WEIGHT, check
+from jetscale.schema import JET_EVENTS, SUBSTRUCTURE, WEIGHT, Schema, check
 from jetscale.shape import shape
 
 ENOUGH_TRIES = 2000  # before an acceptance is called too small
@@ -37,6 +37,7 @@ NOTE = "jetscale.generate"
 SAMPLE = JET_EVENTS.plus(
     WEIGHT.but(unit="pb", missing=None, doc="the event's share of the cross section that passes the selection")
 )
+FIELDS = {"jet_parent_ancestry": "ancestry", "jet_parent_quark": "quark"}  # named otherwise than their columns
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Made:
     generated_pb: float
     selected_pb: float
     pythia: str
+
+
+def columns(job: GenerateJob) -> Schema:
+    """The columns of a job's sample."""
+    return SAMPLE.plus(*SUBSTRUCTURE.each()) if job.jets.substructure else SAMPLE
 
 
 def load(path: Path, events: int | None = None, seed: int | None = None) -> GenerateJob:
@@ -103,7 +109,7 @@ def make_shard(job: GenerateJob, number: int, out: Path) -> Shard:
 
 
 def make_table(job: GenerateJob, number: int) -> tuple[pa.Table, Made]:
-    """The events of one shard, columns `SAMPLE`, and what it took; a function of the job and the number alone.
+    """The events of one shard, columns as `columns` says, and what it took; a function of the job and the number alone.
 
     Raises:
         GenerateError: Pythia or fastjet are missing or refuse, or hardly any event passes the selection.
@@ -152,18 +158,20 @@ def _table(job: GenerateJob, number: int, jets: ak.Array, weight: np.ndarray, ma
     rows = job.rows(number)
     jets, weight = jets[:rows], weight[:rows]
     share_pb = made.selected_pb * rows / job.events
-    columns = {
+    schema = columns(job)
+    found: dict[str, Any] = {
         "event_id": ids_for(job.digest(), number, np.arange(rows)),
         "weight": share_pb * weight / weight.sum(),
         "true_mass": np.full(rows, job.true_mass),
         "decay_mode": np.full(rows, job.decay_mode),
     }
     offsets = np.concatenate([[0], np.cumsum(ak.to_numpy(ak.num(jets, axis=1)))]).astype(np.int32)
-    for name, field in (("pt", "pt"), ("eta", "eta"), ("phi", "phi"), ("mass", "mass"),
-                        ("parent_ancestry", "ancestry"), ("parent_quark", "quark")):  # fmt: skip
-        columns[f"jet_{name}"] = pa.ListArray.from_arrays(offsets, ak.to_numpy(ak.flatten(jets[field])))
-    arrays = [pa.array(columns[column.name]).cast(column.arrow) for column in SAMPLE.each()]
-    return pa.table(arrays, schema=SAMPLE.arrow)
+    for column in schema.each():
+        if column.of:
+            flat = ak.to_numpy(ak.flatten(jets[FIELDS.get(column.name, column.name.removeprefix("jet_"))]))
+            found[column.name] = pa.ListArray.from_arrays(offsets, flat)
+    arrays = [pa.array(found[column.name]).cast(column.arrow) for column in schema.each()]
+    return pa.table(arrays, schema=schema.arrow)
 
 
 def _too_few(job: GenerateJob, tried: int, accepted: int, whole: int) -> GenerateError:
@@ -187,7 +195,7 @@ def _file(out: Path, number: int) -> Path:
 
 def _write(job: GenerateJob, number: int, out: Path, table: pa.Table, made: Made) -> Shard:
     note = {"job": job.values(), "shard": number, "made": asdict(made)}
-    return write_shard(table, _file(out, number), SAMPLE, notes={NOTE: json.dumps(note)})
+    return write_shard(table, _file(out, number), columns(job), notes={NOTE: json.dumps(note)})
 
 
 def _note(file: Path) -> dict[str, Any] | None:
@@ -226,7 +234,7 @@ def _kept(job: GenerateJob, number: int, out: Path, hashes: Mapping[str, str]) -
     if _note(file) is None:
         return None
     try:
-        check(pq.read_table(file, partitioning=None), SAMPLE, str(file))
+        check(pq.read_table(file, partitioning=None), columns(job), str(file))
     except (OSError, pa.ArrowException, DataError):
         return None
     shard = describe_shard(file)
@@ -262,7 +270,7 @@ def _manifest(job: GenerateJob, out: Path) -> Manifest:
     tried, accepted = sum(one.tried for one in made), sum(one.accepted for one in made)
     return Manifest(
         name=job.name,
-        columns=SAMPLE.columns,
+        columns=columns(job).columns,
         shards=tuple(describe_shard(file) for file in files),
         cuts={"jets": job.jets.values(), "select": job.select.values()},
         made_by={

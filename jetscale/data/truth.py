@@ -14,9 +14,10 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from jetscale.config import Config
+from jetscale.config import Config, Values
+from jetscale.data.substructure import charged, observables
 from jetscale.errors import GenerateError
 
 Ints = npt.NDArray[np.int64]
@@ -36,6 +37,13 @@ class Jets(Config):
     min_pt: float = Field(30.0, ge=0)  # GeV
     max_eta: float = Field(2.8, gt=0)
     keep: int = Field(12, ge=1)  # leading jets
+    substructure: bool = False  # whether columns say what each jet is made of: multiplicities, width, pTD, C1
+
+    @model_serializer(mode="wrap")
+    def _only_if_on(self, plain: SerializerFunctionWrapHandler) -> Values:
+        """The option that is off leaves no trace, so that samples made before it keep their names and bytes."""
+        values: Values = plain(self)
+        return values if self.substructure else {key: value for key, value in values.items() if key != "substructure"}
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,7 @@ def find_jets(particles: Particles, jets: Jets) -> ak.Array:
 
     Fields: `pt` (GeV), `eta`, `phi` (rad), `mass` (GeV), `ancestry`, `quark`. `ancestry` is the parent from which most
     of the scalar pt of the jet's partons before hadronisation comes, `quark` that of the hardest decay quark in the jet
-    (ghost association, arXiv:0802.1188); 0 is no parent.
+    (ghost association, arXiv:0802.1188); 0 is no parent. With `substructure` the fields of `observables` follow.
 
     Raises:
         GenerateError: fastjet is not installed.
@@ -133,8 +141,15 @@ def find_jets(particles: Particles, jets: Jets) -> ak.Array:
     found = sequence.inclusive_jets(min_pt=jets.min_pt)
     members = sequence.constituent_index(min_pt=jets.min_pt)
     pt_I = np.hypot(p4_I4[:, 0], p4_I4[:, 1])
-    label_J2 = _labels(members, kind_I, source_N[rows], pt_I, count_B)
-    return _in_order(found, label_J2, jets)
+    jet, item = _members(members, count_B)
+    p4_J4 = np.stack([ak.to_numpy(ak.flatten(found[name])) for name in ("px", "py", "pz", "E")], axis=1)
+    label_J2 = _labels(len(p4_J4), jet, item, kind_I, source_N[rows], pt_I)
+    more: dict[str, Floats] = {}
+    if jets.substructure:
+        seen = kind_I[item] == PARTICLE
+        inside = item[seen]
+        more = observables(p4_I4[inside], charged(particles.id_N[rows[inside]]), jet[seen], p4_J4)
+    return _in_order(p4_J4, label_J2, more, ak.num(found, axis=1), jets)
 
 
 def _fastjet() -> Any:
@@ -156,26 +171,29 @@ def _clustered(event_N: Ints, chosen: Sequence[npt.NDArray[np.bool_]]) -> tuple[
     return rows[order], kind[order], np.bincount(event_N[rows], minlength=events)
 
 
-def _labels(members: ak.Array, kind_I: Ints, source_I: Ints, pt_I: Floats, count_B: Ints) -> Ints:
-    """(J, 2): the ancestry and the quark label of every jet, all events flat."""
+def _members(members: ak.Array, count_B: Ints) -> tuple[Ints, Ints]:
+    """The jet, all events flat, and the row of everything that is in a jet."""
     size_J = ak.to_numpy(ak.flatten(ak.num(members, axis=2)))
     start_B = np.cumsum(count_B) - count_B
     start_J = np.repeat(start_B, ak.to_numpy(ak.num(members, axis=1)))
-    jet = np.repeat(np.arange(len(size_J)), size_J)
-    item = ak.to_numpy(ak.flatten(members, axis=None)).astype(np.int64) + np.repeat(start_J, size_J)
-    share_J3 = np.zeros((len(size_J), 3))
+    item = ak.to_numpy(ak.flatten(members, axis=None)).astype(np.int64)
+    return np.repeat(np.arange(len(size_J)), size_J), item + np.repeat(start_J, size_J)
+
+
+def _labels(jets: int, jet: Ints, item: Ints, kind_I: Ints, source_I: Ints, pt_I: Floats) -> Ints:
+    """(J, 2): the ancestry and the quark label of every jet, all events flat."""
+    share_J3 = np.zeros((jets, 3))
     parton = kind_I[item] == PARTON_GHOST
     np.add.at(share_J3, (jet[parton], source_I[item][parton]), pt_I[item][parton])
-    hardest_J3 = np.zeros((len(size_J), 3))
+    hardest_J3 = np.zeros((jets, 3))
     quark = kind_I[item] == QUARK_GHOST
     np.maximum.at(hardest_J3, (jet[quark], source_I[item][quark]), pt_I[item][quark])
     return np.stack([share_J3.argmax(axis=1), hardest_J3.argmax(axis=1)], axis=1)
 
 
-def _in_order(found: ak.Array, label_J2: Ints, jets: Jets) -> ak.Array:
+def _in_order(p4_J4: Floats, label_J2: Ints, more: dict[str, Floats], count_B: ak.Array, jets: Jets) -> ak.Array:
     """The leading central jets in falling pt; fastjet gives them in no order."""
-    count_B = ak.num(found, axis=1)
-    px, py, pz, energy = (ak.to_numpy(ak.flatten(found[name])) for name in ("px", "py", "pz", "E"))
+    px, py, pz, energy = p4_J4.T
     pt = np.hypot(px, py)
     flat = {
         "pt": pt,
@@ -184,6 +202,7 @@ def _in_order(found: ak.Array, label_J2: Ints, jets: Jets) -> ak.Array:
         "mass": np.sqrt(np.maximum(energy**2 - pt**2 - pz**2, 0.0)),
         "ancestry": label_J2[:, 0],
         "quark": label_J2[:, 1],
+        **more,
     }
     array = ak.unflatten(ak.zip(flat), count_B)
     central = array[abs(array.eta) < jets.max_eta]
