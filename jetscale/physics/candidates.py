@@ -89,11 +89,11 @@ def masses(product_BX: Tensor, member_CJ: Tensor) -> Tensor:
 
 
 class Kinematics(NamedTuple):
-    """What candidates weigh: mean mass in GeV and |m1 - m2| / (m1 + m2), (B, C), and nine features (B, C, 9)."""
+    """What candidates weigh: mean mass in GeV and |m1 - m2| / (m1 + m2), (B, C), and nine features (B, 9, C)."""
 
     mass_BC: Tensor
     asymmetry_BC: Tensor
-    feature_BCF: Tensor
+    feature_BFC: Tensor
 
 
 def kinematics(p4_BJ4: Tensor, whole_B: Tensor, label_CJ: Tensor) -> Kinematics:
@@ -117,4 +117,4 @@ def kinematics(p4_BJ4: Tensor, whole_B: Tensor, label_CJ: Tensor) -> Kinematics:
         (torch.minimum(*counts) / 2 - 1.5).expand_as(total),
         ((label_CJ.shape[-1] - counts[0] - counts[1]) / 2).expand_as(total),
     )
-    return Kinematics(0.5 * total, asymmetry, torch.stack(features, -1))
+    return Kinematics(0.5 * total, asymmetry, torch.stack(features, 1))

@@ -24,6 +24,7 @@ from jetscale.config import Config, Values
 from jetscale.events import complete
 from jetscale.nn.attention import PairBiasedStack
 from jetscale.nn.equivariant import masked_mean
+from jetscale.nn.mlp import RowMLP
 from jetscale.physics import toys
 from jetscale.physics.assignments import (
     IMPOSSIBLE,
@@ -105,8 +106,9 @@ class Enumerator(Task):
 
     def weights(self, batch: Batch) -> dict[str, Tensor]:
         """The row's weight where the term's truth is known, and there are jets enough for a candidate."""
-        mask_BJ, label_BJ = self._mask(batch), self._labels(batch)
-        enough_B = mask_BJ[:, : self.leading].sum(1) >= self.fewest
+        seen = self._seen(batch)
+        label_BJ = self._labels(batch, seen)
+        enough_B = seen.mask_BJ[:, : self.leading].sum(1) >= self.fewest
         known_B = enough_B & (label_BJ[:, : self.leading] >= 0).all(1)
         signal_B, background_B = batch["true_mass"] > 0, batch["decay_mode"] == 0
         has = {
@@ -118,31 +120,32 @@ class Enumerator(Task):
 
     def loss(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The terms of every event: over all candidates, or in training over those that the step has drawn."""
-        mask_BJ, label_BJ = self._mask(batch), self._labels(batch)
+        seen = self._seen(batch)
+        label_BJ = self._labels(batch, seen)
         truth_B = self._truth(label_BJ).clamp_min(0)
         drawn_C = self._drawn(batch) if net.training else None
-        scored = Scored(*net(*self._jets(batch), mask_BJ, drawn_C, truth_B))
+        scored = Scored(*net(*seen.inputs, drawn_C, truth_B))
         log_p_BC = self._log_p(scored.score_BC, drawn_C, truth_B)
         at_B = truth_B if drawn_C is None else torch.full_like(truth_B, len(drawn_C))
         values = {
             "label": -log_p_BC.gather(1, at_B[:, None]).squeeze(1),
-            "mass": (log_p_BC.exp() * self._error(scored.mass_BC, batch)).sum(1),
-            "trailing": self._trailing(scored, label_BJ, mask_BJ),
+            "mass": (log_p_BC.exp() * _error(scored.mass_BC, self._target(batch, seen, label_BJ))).sum(1),
+            "trailing": self._trailing(scored, label_BJ, seen.mask_BJ),
         }
         return {term: scale * values[term] for term, scale in self._scales().items()}
 
     def score(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The groups of jets and the masses that follow."""
-        mask_BJ, p4_BJ4 = self._mask(batch), self._p4(batch)
-        scored = Scored(*net(*self._jets(batch), mask_BJ))
-        label_CJ = candidates(self.leading, self.most_none).to(mask_BJ.device)
-        posterior = Posterior(scored.score_BC, label_CJ, lambda label_BTJ, _: scored.behind(label_BTJ, mask_BJ))
-        log_p_BJK = marginals(posterior)
-        choice = self._choice(posterior, log_p_BJK, p4_BJ4, mask_BJ)
+        seen = self._seen(batch)
+        scored = Scored(*net(*seen.inputs))
+        label_CJ = candidates(self.leading, self.most_none).to(seen.mask_BJ.device)
+        posterior = Posterior(scored.score_BC, label_CJ, lambda label_BTJ, _: scored.behind(label_BTJ, seen.mask_BJ))
+        log_p_BJK, p4_BJ4 = marginals(posterior), seen.p4()
+        choice = self._choice(posterior, log_p_BJK, p4_BJ4, seen.mask_BJ)
         groups = reconstruct(p4_BJ4, choice.assigned_BJ)
         return {
-            "jet_assigned": self._back(choice.assigned_BJ, batch, 0),
-            "jet_none_probability": self._back(log_p_BJK[..., 0].exp(), batch, 1),
+            "jet_assigned": seen.back(choice.assigned_BJ, batch["jet_pt"], 0),
+            "jet_none_probability": seen.back(log_p_BJK[..., 0].exp(), batch["jet_pt"], 1),
             "reco_confidence": choice.confidence_B,
             "reco_mass_1": groups.mass_1_B,
             "reco_mass_2": groups.mass_2_B,
@@ -195,13 +198,10 @@ class Enumerator(Task):
         true_B1 = torch.where(truth_B[:, None] > 0, score_BC[:, -1:], IMPOSSIBLE)
         return torch.cat((others_BC, true_B1), 1).log_softmax(1)
 
-    def _error(self, mass_BC: Tensor, batch: Batch) -> Tensor:
-        """u^2 / (1 + u^2) of every candidate, u its relative mass error over 10 %, (B, C)."""
-        groups = reconstruct(self._p4(batch), self._labels(batch).clamp_min(0))
-        target_B = torch.where(batch["decay_mode"] == 0, groups.mass_B.float(), REFERENCE * batch["true_mass"])
-        error_BC = mass_BC - target_B[:, None]
-        square_BC = (error_BC / (WINDOW * target_B.clamp_min(REFERENCE_FLOOR))[:, None]).square()
-        return square_BC / (1 + square_BC)
+    def _target(self, batch: Batch, seen: Seen, label_BJ: Tensor) -> Tensor:
+        """The mass that the groups should have, (B) in GeV: of background, that of its hard-parton groups."""
+        groups = reconstruct(seen.p4(), label_BJ.clamp_min(0))
+        return torch.where(batch["decay_mode"] == 0, groups.mass_B.float(), REFERENCE * batch["true_mass"])
 
     def _trailing(self, scored: Scored, label_BJ: Tensor, mask_BJ: Tensor) -> Tensor:
         """Mean cross-entropy of the jets behind the leading ones, given the true groups of these, (B,)."""
@@ -211,10 +211,11 @@ class Enumerator(Task):
         right_BR = log_p_BRK.gather(-1, behind_BR.clamp_min(0)[..., None]).squeeze(-1)
         return torch.where(known_BR, -right_BR, 0.0).sum(1) / known_BR.sum(1).clamp_min(1)
 
-    def _order(self, batch: Batch) -> Tensor:
-        """Places of the jets that are looked at, in falling pt, (B, up to `jets`)."""
+    def _seen(self, batch: Batch) -> Seen:
         pt_BJ = torch.where(batch.mask("jet"), batch["jet_pt"], -1.0)
-        return pt_BJ.argsort(dim=1, descending=True, stable=True)[:, : self.jets]
+        order_BJ = pt_BJ.argsort(dim=1, descending=True, stable=True)[:, : self.jets]
+        columns = (batch["jet_pt"], batch["jet_eta"], batch["jet_phi"], batch["jet_mass"], batch.mask("jet"))
+        return Seen(order_BJ, *(self._taken(column_BJ, order_BJ) for column_BJ in columns))
 
     def _taken(self, column_BJ: Tensor, order_BJ: Tensor) -> Tensor:
         """The jets that are looked at: as many places as are enumerated, or more."""
@@ -222,32 +223,42 @@ class Enumerator(Task):
         lacking = self.leading - taken_BJ.shape[1]
         return functional.pad(taken_BJ, (0, lacking)) if lacking > 0 else taken_BJ
 
-    def _back(self, value_BJ: Tensor, batch: Batch, other: float) -> Tensor:
-        """Values of the jets that are looked at, where these stand in the batch, and another number elsewhere."""
-        order_BJ = self._order(batch)
-        value_BJ = torch.where(self._mask(batch), value_BJ, other)[:, : order_BJ.shape[1]]
-        return torch.full_like(batch["jet_pt"], other, dtype=value_BJ.dtype).scatter(1, order_BJ, value_BJ)
-
-    def _mask(self, batch: Batch) -> Tensor:
-        return self._taken(batch.mask("jet"), self._order(batch))
-
-    def _jets(self, batch: Batch) -> tuple[Tensor, ...]:
-        order_BJ = self._order(batch)
-        return tuple(self._taken(batch[f"jet_{name}"], order_BJ) for name in ("pt", "eta", "phi", "mass"))
-
-    def _p4(self, batch: Batch) -> Tensor:
-        return p4(*(column_BJ.double() for column_BJ in self._jets(batch))) * self._mask(batch)[..., None]
-
-    def _labels(self, batch: Batch) -> Tensor:
+    def _labels(self, batch: Batch, seen: Seen) -> Tensor:
         """Labels of the jets that are looked at, 0 where padded, -1 where not known, (B, J)."""
-        label_BJ = self._taken(batch[f"jet_parent_{self.label}"], self._order(batch)).long()
-        return torch.where(self._mask(batch), label_BJ, 0)
+        label_BJ = self._taken(batch[f"jet_parent_{self.label}"], seen.order_BJ).long()
+        return torch.where(seen.mask_BJ, label_BJ, 0)
 
     def _truth(self, label_BJ: Tensor) -> Tensor:
         """The place of the true candidate, -1 where it is none of them, (B,)."""
         first_BJ = label_BJ[:, : self.leading]
         found_B = place(first_BJ.clamp_min(0), self.most_none)
         return torch.where((first_BJ >= 0).all(1), found_B, -1)
+
+
+class Seen(NamedTuple):
+    """The jets that are looked at, (B, J) each, in falling pt, and where in the batch they stand."""
+
+    order_BJ: Tensor
+    pt_BJ: Tensor
+    eta_BJ: Tensor
+    phi_BJ: Tensor
+    mass_BJ: Tensor
+    mask_BJ: Tensor
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the network takes."""
+        return self[1:]
+
+    def p4(self) -> Tensor:
+        """Four-vectors (B, J, 4) in GeV, double precision, 0 where padded."""
+        columns = (self.pt_BJ, self.eta_BJ, self.phi_BJ, self.mass_BJ)
+        return p4(*(column_BJ.double() for column_BJ in columns)) * self.mask_BJ[..., None]
+
+    def back(self, value_BJ: Tensor, like_BJ: Tensor, other: float) -> Tensor:
+        """Values where their jets stand in the batch, and another number for all other jets."""
+        value_BJ = torch.where(self.mask_BJ, value_BJ, other)[:, : self.order_BJ.shape[1]]
+        return torch.full_like(like_BJ, other, dtype=value_BJ.dtype).scatter(1, self.order_BJ, value_BJ)
 
 
 class Scored(NamedTuple):
@@ -290,8 +301,7 @@ class CandidateNetwork(nn.Module):
         self.none = nn.Linear(task.width, 1)
         self.either, self.between = nn.Linear(task.width, hidden, bias=False), nn.Linear(PAIR_FEATURES, hidden)
         self.same = nn.Linear(hidden, 1)
-        self.weighed, self.pooled = nn.Linear(FEATURES, 16), nn.Linear(task.width, 16, bias=False)
-        self.worth = nn.Linear(16, 1)
+        self.weighed, self.pooled = RowMLP(FEATURES, 16), nn.Linear(task.width, 16, bias=False)
 
     def forward(self, pt_BJ: Tensor, eta_BJ: Tensor, phi_BJ: Tensor, mass_BJ: Tensor, mask_BJ: Tensor,
                 drawn_C: Tensor | None = None, own_B: Tensor | None = None) -> tuple[Tensor, ...]:  # fmt: skip
@@ -330,10 +340,9 @@ class CandidateNetwork(nn.Module):
                                IMPOSSIBLE * ~real_BJ, IMPOSSIBLE * enough_B1), 1)  # fmt: skip
         table = (1 - used, pairs(member_1) + pairs(member_2), used, 1 - used.amax(-1, keepdim=True))
         sum_BC = over(number_BF, torch.cat(table, -1))
-        weighed = kinematics(event.p4_BJ4[:, :leading], mass(event.p4_BJ4.sum(1)), label_CJ)
-        dtype = self.weighed.weight.dtype
-        hidden_BCH = torch.relu(self.weighed(weighed.feature_BCF.to(dtype)) + event.pooled_BH[:, None])
-        return sum_BC + self.worth(hidden_BCH).squeeze(-1).float(), weighed.mass_BC
+        groups = kinematics(event.p4_BJ4[:, :leading], mass(event.p4_BJ4.sum(1)), label_CJ)
+        weighed_BC = self.weighed(groups.feature_BFC.to(event.pooled_BH.dtype), event.pooled_BH)
+        return sum_BC + weighed_BC.float(), groups.mass_BC
 
 
 class Event(NamedTuple):
@@ -344,6 +353,13 @@ class Event(NamedTuple):
     p4_BJ4: Tensor
     mask_BJ: Tensor
     pooled_BH: Tensor
+
+
+def _error(mass_BC: Tensor, target_B: Tensor) -> Tensor:
+    """u^2 / (1 + u^2) of every candidate, u its relative mass error over 10 %, (B, C)."""
+    width_B = WINDOW * target_B.clamp_min(REFERENCE_FLOOR)
+    square_BC = ((mass_BC - target_B[:, None]) / width_B[:, None]).square()
+    return square_BC / (1 + square_BC)
 
 
 def features(pt_BJ: Tensor, mass_BJ: Tensor, p4_BJ4: Tensor, mask_BJ: Tensor, inputs: str) -> tuple[Tensor, Tensor]:
