@@ -11,9 +11,14 @@ def phase_space(mass_B: np.ndarray, bodies: int, rng: np.random.Generator) -> np
     RAMBO: isotropic vectors with energies -ln(u1 u2), boosted and scaled to the wanted total
     (Kleiss, Stirling, Ellis, Comput. Phys. Commun. 40 (1986) 359). (E, px, py, pz).
     """
-    shape = (len(mass_B), bodies)
-    cosine, azimuth = rng.uniform(-1, 1, shape), rng.uniform(-np.pi, np.pi, shape)
-    energy = -np.log(rng.uniform(1e-12, 1, shape) * rng.uniform(1e-12, 1, shape))
+    return phase_space_of(mass_B, np.stack([rng.random((len(mass_B), bodies)) for _ in range(4)], axis=-1))
+
+
+def phase_space_of(mass_B: np.ndarray, uniform_BJ4: np.ndarray) -> np.ndarray:
+    """The same as a function of numbers in (0, 1), four a body: two of direction, two of energy."""
+    cosine, azimuth = -1 + 2 * uniform_BJ4[..., 0], -np.pi + 2 * np.pi * uniform_BJ4[..., 1]
+    first, second = (1e-12 + (1 - 1e-12) * uniform_BJ4[..., slot] for slot in (2, 3))
+    energy = -np.log(first * second)
     sine = np.sqrt(1 - cosine**2)
     raw = np.stack([energy, energy * sine * np.cos(azimuth), energy * sine * np.sin(azimuth), energy * cosine], axis=-1)
     total = raw.sum(axis=1)
