@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -16,9 +17,10 @@ from torch import Tensor
 from jetscale import keyed
 from jetscale.physics import kinematics
 
-# Numbers per piece of work: each of half a dozen arrays in double precision is 4 MB then, near what a cache holds.
-PIECE = 2**19
+# Numbers per piece of work: each of half a dozen arrays in double precision is 2 MB then, what a cache holds.
+PIECE = 2**18
 RESOLVED = 1e-3  # GeV: lighter groups of hard jets are massless up to rounding, in double precision
+METRIC = (1.0, -1.0, -1.0, -1.0)
 SAME = 1e-9  # asymmetries that differ by less are equal up to rounding
 
 
@@ -83,8 +85,8 @@ def minimum_group_mass(p4_BJ4: Tensor, mask_BJ: Tensor, leading: int = 8, asymme
         if not len(pair_C2):
             continue
         masses = _pair_masses(subset_masses(leading_BJ4), pair_C2)
-        allowed_BC = torch.where(masses.asymmetry_B < asymmetry, masses.mass_B, torch.inf)
-        least_B = allowed_BC.amin(-1)
+        allowed_CB = torch.where(masses.asymmetry_B < asymmetry, masses.mass_B, torch.inf)
+        least_B = allowed_CB.amin(0).to(mass_B.dtype)
         mass_B[row_B] = torch.where(torch.isfinite(least_B), least_B, mass_B[row_B])
     return mass_B
 
@@ -117,23 +119,23 @@ def subset_pairs(count: int, smallest: int, none: int = 0) -> Tensor:
     Subsets are numbered as in `subset_masses`; the first jet that is not left out is in the first of the two.
     """
     split_CJ = partitions(count - none, smallest)
-    bit_KJ = 2 ** torch.combinations(torch.arange(count), count - none)
+    bit_KJ = 2 ** torch.tensor(list(combinations(range(count), count - none)))
     return torch.stack([bit_KJ @ (split_CJ == group).long().T for group in (1, 2)], -1).flatten(0, 1)
 
 
 def subset_masses(p4_BJ4: Tensor) -> Tensor:
-    """Masses (B, 2^J) in GeV of all subsets of jets, in double precision: bit j of a number says that jet j is in it.
+    """Masses (2^J, B) in GeV of all subsets of jets, in double precision: bit j of a number says that jet j is in it.
 
-    Two sets together weigh m^2 = m_a^2 + m_b^2 + 2 p_a p_b, so one product of the subsets of the first half of the jets
-    with those of the second gives all.
+    Two sets together weigh m^2 = m_a^2 + m_b^2 + 2 p_a p_b, so that a subset of the first half of the jets and one of
+    the second are six numbers away from their union.
     """
     half = p4_BJ4.shape[1] // 2
-    low_BS4, high_BS4 = (_subset_sums(part.double()) for part in (p4_BJ4[:, :half], p4_BJ4[:, half:]))
-    metric_4 = low_BS4.new_tensor([1.0, -1.0, -1.0, -1.0])
-    low_BS1, high_BS1 = ((sum_BS4.square() @ metric_4)[..., None] for sum_BS4 in (low_BS4, high_BS4))
-    low_BS6 = torch.cat((low_BS4, low_BS1, torch.ones_like(low_BS1)), -1)
-    high_BS6 = torch.cat((2 * metric_4 * high_BS4, torch.ones_like(high_BS1), high_BS1), -1)
-    return (high_BS6 @ low_BS6.transpose(1, 2)).flatten(1).clamp_min_(0.0).sqrt_()
+    p4_J4B = p4_BJ4.double().permute(1, 2, 0).contiguous()
+    low_L4B, high_H4B = (_subset_sums(part_J4B) for part_J4B in (p4_J4B[:half], p4_J4B[half:]))
+    squared_HLB = _squared(high_H4B)[:, None] + _squared(low_L4B)
+    for axis, sign in enumerate(METRIC):
+        squared_HLB.addcmul_(high_H4B[:, None, axis], low_L4B[:, axis], value=2 * sign)
+    return squared_HLB.flatten(0, 1).clamp_min_(0.0).sqrt_()
 
 
 def leading_jets(p4_BJ4: Tensor, mask_BJ: Tensor, leading: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -148,38 +150,48 @@ def leading_jets(p4_BJ4: Tensor, mask_BJ: Tensor, leading: int) -> Iterator[tupl
             yield row_B, jet_BJ, p4_BJ4[row_B[:, None], jet_BJ]
 
 
-def _subset_sums(p4_BJ4: Tensor) -> Tensor:
-    sum_BS4 = p4_BJ4.new_zeros(len(p4_BJ4), 1, 4)
-    for place in range(p4_BJ4.shape[1]):
-        sum_BS4 = torch.cat((sum_BS4, sum_BS4 + p4_BJ4[:, place, None]), 1)
-    return sum_BS4
+def _subset_sums(p4_J4B: Tensor) -> Tensor:
+    """Four-vectors (2^J, 4, B) of all subsets."""
+    sum_S4B = torch.zeros_like(p4_J4B[:1])
+    for p4_4B in p4_J4B:
+        sum_S4B = torch.cat((sum_S4B, sum_S4B + p4_4B))
+    return sum_S4B
+
+
+def _squared(p4_S4B: Tensor) -> Tensor:
+    return p4_S4B[:, 0] ** 2 - p4_S4B[:, 1:].square().sum(1)
 
 
 def _least_asymmetric(p4_BJ4: Tensor, smallest: int, none: Sequence[int], cost: float) -> Tensor:
     """The best pair of subsets (B, 2) of every event; both empty where no split is possible."""
     count = p4_BJ4.shape[1]
     smallest = min(smallest, count // 2)
-    mass_BS = subset_masses(p4_BJ4)
-    least_B = mass_BS.new_full((len(mass_BS),), torch.inf)
-    best_B2 = torch.zeros(len(mass_BS), 2, dtype=torch.int64, device=mass_BS.device)
+    mass_SB = subset_masses(p4_BJ4)
+    least_B = mass_SB.new_full((len(p4_BJ4),), torch.inf)
+    best_B2 = torch.zeros(len(p4_BJ4), 2, dtype=torch.int64, device=mass_SB.device)
     for left_out in (number for number in none if count - number >= 2 * smallest):
+        pair_C2 = subset_pairs(count, smallest, left_out).to(mass_SB.device)
         # An asymmetry is 0 at best: where the cost alone is no less than what was found, nothing can be better.
         rows = torch.nonzero(cost * left_out < least_B - SAME).squeeze(-1)
-        pair_C2 = subset_pairs(count, smallest, left_out).to(mass_BS.device)
         for row_B in rows.split(max(1, PIECE // len(pair_C2))):
-            masses = _pair_masses(mass_BS[row_B], pair_C2)
-            asymmetry_B = masses.asymmetry_B.amin(-1, keepdim=True)
-            heaviest_B = masses.mass_B.masked_fill(masses.asymmetry_B > asymmetry_B + SAME, -1.0).argmax(-1)
-            score_B = asymmetry_B.squeeze(-1) + cost * left_out
+            every = len(row_B) == len(least_B)
+            asymmetry_B, choice_B = _least(_pair_masses(mass_SB if every else mass_SB[:, row_B], pair_C2))
+            score_B = asymmetry_B + cost * left_out
             better_B = score_B < least_B[row_B] - SAME
             least_B[row_B] = torch.where(better_B, score_B, least_B[row_B])
-            best_B2[row_B] = torch.where(better_B[:, None], pair_C2[heaviest_B], best_B2[row_B])
+            best_B2[row_B] = torch.where(better_B[:, None], pair_C2[choice_B], best_B2[row_B])
     return best_B2
 
 
-def _pair_masses(mass_BS: Tensor, pair_C2: Tensor) -> Groups:
-    """Groups of every event under every pair of subsets: each field (B, C)."""
-    return _groups(*(mass_BS[:, pair_C2[:, place].to(mass_BS.device)] for place in (0, 1)))
+def _least(masses: Groups) -> tuple[Tensor, Tensor]:
+    """The smallest asymmetry (B) among candidates (C, B), and the heaviest candidate (B) that has it."""
+    least_B = masses.asymmetry_B.amin(0)
+    return least_B, masses.mass_B.masked_fill(masses.asymmetry_B > least_B + SAME, -1.0).argmax(0)
+
+
+def _pair_masses(mass_SB: Tensor, pair_C2: Tensor) -> Groups:
+    """Groups of every event under every pair of subsets: each field (C, B)."""
+    return _groups(*(mass_SB[pair_C.to(mass_SB.device)] for pair_C in pair_C2.unbind(1)))
 
 
 def _mass_of(p4_BJ4: Tensor, member_BJ: Tensor) -> Tensor:
