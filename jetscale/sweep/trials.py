@@ -38,21 +38,24 @@ class Outcome(NamedTuple):
     error: str = ""
 
 
+State = Mapping[str, Outcome]
+
+
 def train_all(runs: Mapping[str, Run], out: Path, *, stop: Asha | None = None, metric: Metric | None = None,
-              group: str = "") -> dict[str, Outcome]:  # fmt: skip
+              group: str = "", counted: Mapping[str, Counted] | None = None) -> dict[str, Outcome]:  # fmt: skip
     """Train every run in the folder `out/NAME`, and say what has become of each; see `training`."""
-    *_, last = training(runs, out, stop=stop, metric=metric, group=group)
+    *_, last = training(runs, out, stop=stop, metric=metric, group=group, counted=counted)
     return dict(last)
 
 
 def training(runs: Mapping[str, Run], out: Path, *, stop: Asha | None = None, metric: Metric | None = None,
-             group: str = "") -> Iterator[Mapping[str, Outcome]]:  # fmt: skip
+             group: str = "", counted: Mapping[str, Counted] | None = None) -> Iterator[State]:  # fmt: skip
     """Train every run in the folder `out/NAME`; yields how far all are, each time that something has changed.
 
     A folder that holds its run trained to the end is left as it is, an unfinished one is gone on with. A training that
     fails leaves `error.txt` in its folder and harms no other. With `stop` those are ended early whose `metric` is not
     good enough. Runs of one worker share processes, which are used again and again; larger ones are Ray Train runs,
-    as many at a time as the cluster holds. `group` is that of Weights & Biases.
+    as many at a time as the cluster holds. `group` is that of Weights & Biases, `counted` what `counts` has found.
 
     Raises:
         ConfigError: names that are no folders, `stop` without `metric`, or a run that is too large for the cluster.
@@ -62,7 +65,7 @@ def training(runs: Mapping[str, Run], out: Path, *, stop: Asha | None = None, me
     folders = {name: (out / name).absolute() for name in runs}
     state = {name: Outcome(name, folder) for name, folder in folders.items()}
     grouped = {name: in_group(run, group) for name, run in runs.items()}
-    waiting = _prepared(grouped, folders)
+    waiting = _prepared(grouped, folders, counted or {})
     trials = [
         Trial(name, here(grouped[name]), folders[name], counted,
               Rungs(stop, metric, folders[name], list(folders.values())) if stop and metric else None)
@@ -74,7 +77,7 @@ def training(runs: Mapping[str, Run], out: Path, *, stop: Asha | None = None, me
         yield from _followed(trials, state)
 
 
-def _followed(trials: list[Trial], state: dict[str, Outcome]) -> Iterator[Mapping[str, Outcome]]:
+def _followed(trials: list[Trial], state: dict[str, Outcome]) -> Iterator[State]:
     """The state as the trials' logs and folders tell it, while Ray Tune is at work."""
     watches = {trial.name: Watch(state[trial.name]) for trial in trials}
     with cluster(shape(trials[0].run.scale.shape)), tuned(trials) as at_work:
@@ -139,21 +142,34 @@ def check(runs: Mapping[str, Run], stop: Asha | None, metric: Metric | None) -> 
         raise ConfigError("trials can only be stopped by a figure", where="stop", cure="say which: metric: {name: f10}")
 
 
-def _prepared(runs: Mapping[str, Run], folders: Mapping[str, Path]) -> dict[str, Counted]:
-    """What is known of the samples of those that are not at their end, counted once for all that have them alike.
+def _prepared(runs: Mapping[str, Run], folders: Mapping[str, Path], counted: Mapping[str, Counted]
+              ) -> dict[str, Counted]:  # fmt: skip
+    """What is known of the samples of those that are not at their end.
 
     Raises:
         TrainError: a folder of another run.
     """
+    found = {}
+    known = {**counts({name: run for name, run in runs.items() if name not in counted}), **counted}
+    for name, run in runs.items():
+        (folders[name] / ERROR).unlink(missing_ok=True)
+        one = known[name]
+        if isinstance(one, JetscaleError):
+            write_error(folders[name], one)
+        elif not launch.finished(run, launch.name_of(run, one), folders[name]):
+            found[name] = one
+    return found
+
+
+def counts(runs: Mapping[str, Run]) -> dict[str, Counted | JetscaleError]:
+    """What is known of every run's samples, or what is wrong with them; counted once for all that have them alike."""
     known: dict[str, Counted | JetscaleError] = {}
     found = {}
     for name, run in runs.items():
-        (folders[name] / ERROR).unlink(missing_ok=True)
-        counted = known.get(key := _samples_of(run)) or known.setdefault(key, _count(run))
-        if isinstance(counted, JetscaleError):
-            write_error(folders[name], counted)
-        elif not launch.finished(run, launch.name_of(run, counted), folders[name]):
-            found[name] = counted
+        alike = _samples_of(run)
+        if alike not in known:
+            known[alike] = _count(run)
+        found[name] = known[alike]
     return found
 
 
@@ -165,7 +181,8 @@ def _count(run: Run) -> Counted | JetscaleError:
 
 
 def _samples_of(run: Run) -> str:
-    """What decides the counts: everything of the stream but the mixture and the weights."""
+    """What decides the counts: everything of the stream but the mixture and the weights, and the columns needed."""
     stream = run.stream.values()
     sources = {name: {**source, "share": None, "weight": 1.0} for name, source in stream["samples"].items()}
-    return digest([{**stream, "samples": sources}, run.system, run.task.values(), run.seed])
+    seed = run.seed if run.stream.derive else 0  # only derived columns may draw
+    return digest([{**stream, "samples": sources}, run.task.columns.values(), seed])

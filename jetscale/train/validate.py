@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from itertools import chain, islice, repeat
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
 from jetscale.data.batch import table_of
-from jetscale.data.feed import Pass
+from jetscale.data.feed import Pass, in_batches
+from jetscale.run import Run
 from jetscale.schema import Schema
 from jetscale.task import Task
 from jetscale.train.world import World
 
-ROWS = 1024
+ROWS, FEW = 1024, 32
 
 
 def validate(task: Task, net: nn.Module, events: Pass, world: World) -> dict[str, float]:
@@ -45,6 +47,17 @@ def validate(task: Task, net: nn.Module, events: Pass, world: World) -> dict[str
         figures[f"loss_{term}"] = total / weight if weight else float("nan")
     every = [table for part in world.gather(tables) for table in part]
     return {**figures, **task.figures(pa.concat_tables(every))} if every else figures
+
+
+def figure_names(run: Run) -> list[str]:
+    """What validation of a run's task is made of, tried on a handful of the task's own toy events."""
+    task = run.task
+    net = task.build(run.seed, task.neutral())
+    batch = next(in_batches(task.toy(FEW, run.seed), np.ones(FEW), task.columns, FEW, run.seed))
+    with torch.no_grad():
+        scored = task.score(net.eval(), batch)
+    figures = task.figures(table_of(batch, {**batch.columns, **scored}, _judged(task)))
+    return [*(f"loss_{term}" for term in task.weights(batch)), *figures]
 
 
 def _judged(task: Task) -> Schema:
