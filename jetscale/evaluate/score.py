@@ -1,8 +1,7 @@
 """Scoring adds a run's columns to a sample: the same events, the same ids, each exactly once.
 
 Runs that are folds of one split make one scored sample together: every event is scored by the run whose test fold
-holds it, also in a sample that none of them has seen. Shards are written one by one, each with a stamp that says what
-was scored with what; a scoring that was interrupted keeps the whole ones and goes on.
+holds it, also in a sample that none of them has seen.
 """
 
 from __future__ import annotations
@@ -11,23 +10,22 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import nn
 
-from jetscale import __version__
 from jetscale.config import Values, digest
 from jetscale.data.batch import batch, table_of
 from jetscale.data.provenance import origins
 from jetscale.data.rows import NOT_TRAINED, Rows, rows_of
 from jetscale.data.split import part_of
-from jetscale.errors import ConfigError, DataError, nearest
+from jetscale.errors import ConfigError, nearest
+from jetscale.evaluate.added import adding
 from jetscale.evaluate.folds import fold_of, held_out_folds
-from jetscale.events import MANIFEST, ROW_GROUP, Events, Manifest, Shard, describe_shard, shard_in, write_manifest
+from jetscale.events import ROW_GROUP, Events
 from jetscale.run import Run
 from jetscale.schema import Column, Schema
 from jetscale.stream import PARTS, Folds, Part, Split, Stream, split_of
@@ -37,8 +35,6 @@ from jetscale.train import checkpoint
 UNSEEN = 3
 SPLIT = Column(name="split", dtype="int8", unit="",
                doc="part in the run's training: 0 train, 1 validation, 2 test, 3 a sample it has not seen")  # fmt: skip
-STAMP = "jetscale.scored"
-SAID = ("scored_by", "sample", "untrained", "added", "weights", "folds", "constants")
 
 
 class Seen(NamedTuple):
@@ -111,24 +107,10 @@ def scoring(runs: Sequence[Path], events: Events, out: Path, *, untrained: bool 
     scorers = [_scorer(run, events, untrained, constants or {}) for run in runs]
     if len(runs) > 1:
         scorers = _in_order(scorers, held_out_folds(runs))
-    made_by = _made_by(scorers, events, untrained, constants or {})
-    if (out / MANIFEST).is_file():
-        _refuse_another(Events.open(out), made_by)
-        yield len(events)
-        return
-    raw = _raw(scorers, events)
-    schema = raw.plus(*scorers[0].outputs.columns, SPLIT)
-    whole, done, shards = _whole(out, events, made_by), 0, []
-    for shard in events.manifest.shards:
-        if shard.file not in whole:
-            with shard_in(out / shard.file, schema, {STAMP: _stamp(made_by, shard)}) as pieces:
-                for table in events.pieces(raw.names, shard):
-                    pieces.add(_scored(scorers, table, schema))
-                    yield done + sum(map(len, pieces.ids))
-        done += shard.rows
-        shards.append(describe_shard(out / shard.file))
-        yield done
-    write_manifest(_manifest(events, schema, shards, made_by), out)
+    read = {name for one in scorers for name in one.rows.raw(one.run.task.columns.names)}
+    added = scorers[0].outputs.plus(SPLIT)
+    yield from adding(events, out, added, read, _made_by(scorers, untrained, constants or {}),
+                      lambda table: _scores(scorers, table))  # fmt: skip
 
 
 def scored_by(runs: Sequence[Path]) -> str:
@@ -196,13 +178,11 @@ def _with(stream: Stream, constants: Mapping[str, float]) -> Stream:
     return stream.model_copy(update={"set": {**stream.set, **constants}, "samples": samples})
 
 
-def _made_by(scorers: Sequence[Scorer], events: Events, untrained: bool, constants: Mapping[str, float]) -> Values:
+def _made_by(scorers: Sequence[Scorer], untrained: bool, constants: Mapping[str, float]) -> Values:
     names = [scorer.name for scorer in scorers]
     return {
         "scored_by": _joint(names),
-        "sample": events.origin,
         "untrained": untrained,
-        "added": [column.name for column in (*scorers[0].outputs.columns, SPLIT)],
         "weights": digest([_weights(scorer.net) for scorer in scorers]),
         **({"folds": names} if len(names) > 1 else {}),
         **({"constants": dict(constants)} if constants else {}),
@@ -216,63 +196,10 @@ def _weights(net: nn.Module) -> str:
     return content.hexdigest()
 
 
-def _raw(scorers: Sequence[Scorer], events: Events) -> Schema:
-    """The sample's columns without those that another scoring has added and no task reads."""
-    read = {name for one in scorers for name in one.rows.raw(one.run.task.columns.names)}
-    old = {name for name in events.manifest.made_by.get("added", []) if name not in read}
-    return events.schema.only([name for name in events.schema.names if name not in old])
-
-
-def _scored(scorers: Sequence[Scorer], table: pa.Table, schema: Schema) -> pa.Table:
-    """The events of a table with the columns of the run that scores each of them."""
+def _scores(scorers: Sequence[Scorer], table: pa.Table) -> pa.Table:
+    """What the run that scores each event adds to it."""
     owner_B = fold_of(table["event_id"].to_numpy(), scorers[0].run) if len(scorers) > 1 else np.zeros(table.num_rows)
     rows = {number: np.flatnonzero(owner_B == number) for number in np.unique(owner_B).astype(int)}
     rows = rows or {0: np.zeros(0, dtype=np.int64)}
     scores = [scorers[number].columns(table.take(row_B)) for number, row_B in rows.items()]
-    added = pa.concat_tables(scores).take(np.argsort(np.concatenate(list(rows.values()))))
-    kept = {name: table[name] for name in table.column_names if name not in added.column_names}
-    return pa.table({**kept, **{name: added[name] for name in added.column_names}}).select(schema.names)
-
-
-def _stamp(made_by: Mapping[str, Any], shard: Shard) -> str:
-    return digest([made_by, shard.sha256, __version__])
-
-
-def _whole(out: Path, events: Events, made_by: Mapping[str, Any]) -> set[str]:
-    """Shards of this very scoring that an interrupted one has left; what it left half done goes.
-
-    Raises:
-        DataError: shards of something else.
-    """
-    stamps = {shard.file: _stamp(made_by, shard) for shard in events.manifest.shards}
-    for file in out.glob("*.parquet"):
-        if file.name not in stamps or _stamped(file) != stamps[file.name]:
-            raise DataError("is in the way: it is no shard of this scoring", where=str(file),
-                            cure="choose another --out, or remove this folder")  # fmt: skip
-    for name in stamps:
-        for half in out.glob(f".{name}.*.part"):
-            half.unlink(missing_ok=True)
-    return {name for name in stamps if (out / name).is_file()}
-
-
-def _stamped(file: Path) -> str:
-    try:
-        notes = pq.read_metadata(file).metadata or {}
-    except (OSError, pa.ArrowException):
-        return ""
-    return str(notes.get(STAMP.encode(), b"").decode())
-
-
-def _manifest(events: Events, schema: Schema, shards: Sequence[Shard], made_by: Mapping[str, Any]) -> Manifest:
-    history = {key: value for key, value in events.manifest.made_by.items() if key not in SAID}
-    return events.manifest.but(columns=[column.values() for column in schema.each()],
-                               shards=[shard.values() for shard in shards],
-                               made_by={**history, **made_by})  # fmt: skip
-
-
-def _refuse_another(there: Events, made_by: Mapping[str, Any]) -> None:
-    for key in SAID:
-        have, want = there.manifest.made_by.get(key), made_by.get(key)
-        if have != want:
-            raise DataError(f"holds another sample: {key} is {have!r}, not {want!r}",
-                            where=str(there.path), cure="choose another --out, or remove this folder")  # fmt: skip
+    return pa.concat_tables(scores).take(np.argsort(np.concatenate(list(rows.values()))))
