@@ -41,7 +41,7 @@ class RowMLP(nn.Module):
 
     def forward(self, x_BCN: Tensor, shift_BH: Tensor) -> Tensor:
         """(B, C, N) and (B, H) -> (B, N)."""
-        rows = len(x_BCN)
+        rows = x_BCN.shape[0]  # len() would make it a constant in a traced graph
         start_BH1 = (shift_BH + self.into_bias)[..., None]
         hidden_BHN = torch.baddbmm(start_BH1, self.into.expand(rows, -1, -1), x_BCN).relu()
         return torch.bmm(self.out.expand(rows, -1, -1), hidden_BHN).squeeze(1) + self.out_bias

@@ -39,7 +39,7 @@ from jetscale.physics.assignments import (
 )
 from jetscale.physics.candidates import FEATURES, candidates, drawn, kinematics, members, over, pairs, place
 from jetscale.physics.groupings import reconstruct
-from jetscale.physics.kinematics import delta_phi, mass, p4, phi
+from jetscale.physics.kinematics import mass, p4
 from jetscale.schema import ASSIGNMENT, JET_EVENTS, Schema
 from jetscale.task import NOTHING, Batch, Fitted, Task
 
@@ -213,7 +213,7 @@ class Enumerator(Task):
 
     def _seen(self, batch: Batch) -> Seen:
         pt_BJ = torch.where(batch.mask("jet"), batch["jet_pt"], -1.0)
-        order_BJ = pt_BJ.argsort(dim=1, descending=True, stable=True)[:, : self.jets]
+        order_BJ = pt_BJ.argsort(dim=1, descending=True)[:, : self.jets]  # stable: ONNX has none
         columns = (batch["jet_pt"], batch["jet_eta"], batch["jet_phi"], batch["jet_mass"], batch.mask("jet"))
         return Seen(order_BJ, *(self._taken(column_BJ, order_BJ) for column_BJ in columns))
 
@@ -307,7 +307,9 @@ class CandidateNetwork(nn.Module):
                 drawn_C: Tensor | None = None, own_B: Tensor | None = None) -> tuple[Tensor, ...]:  # fmt: skip
         """Of all candidates, or of those drawn and behind them of each event's own."""
         p4_BJ4 = p4(pt_BJ.double(), eta_BJ.double(), phi_BJ.double(), mass_BJ.double()) * mask_BJ[..., None]
-        jet_BJC, pair_BJJC = features(pt_BJ.double(), mass_BJ.double(), p4_BJ4, mask_BJ, self.task.inputs)
+        jet_BJC, pair_BJJC = features(
+            pt_BJ.double(), phi_BJ.double(), mass_BJ.double(), p4_BJ4, mask_BJ, self.task.inputs
+        )
         dtype = self.none.weight.dtype
         x_BJH = self.stack(jet_BJC.to(dtype), pair_BJJC.to(dtype), mask_BJ)
         none_BJ = torch.where(mask_BJ, self.none(x_BJH).squeeze(-1).float(), 0.0)
@@ -362,7 +364,9 @@ def _error(mass_BC: Tensor, target_B: Tensor) -> Tensor:
     return square_BC / (1 + square_BC)
 
 
-def features(pt_BJ: Tensor, mass_BJ: Tensor, p4_BJ4: Tensor, mask_BJ: Tensor, inputs: str) -> tuple[Tensor, Tensor]:
+def features(
+    pt_BJ: Tensor, phi_BJ: Tensor, mass_BJ: Tensor, p4_BJ4: Tensor, mask_BJ: Tensor, inputs: str
+) -> tuple[Tensor, Tensor]:
     """What the network sees of jets (B, J, 7) and of pairs (B, J, J, 5): ratios, in the frame without momentum along
     the beam; 0 where padded. With `inputs="absolute"` one of them is log HT, otherwise that place is 0."""
     pt_BJ = torch.where(mask_BJ, pt_BJ, 0.0)
@@ -377,17 +381,17 @@ def features(pt_BJ: Tensor, mass_BJ: Tensor, p4_BJ4: Tensor, mask_BJ: Tensor, in
         0.7 * (torch.log((mass_BJ / safe_BJ).clamp_min(1e-3)) + 2),
         4 * energy_BJ / energy_BJ.sum(1, keepdim=True).clamp_min(1.0),
         (pt_BJ >= pt_BJ.amax(1, keepdim=True)).to(pt_BJ.dtype),
-        ((mask_BJ.sum(1, keepdim=True) - 8.5) / 2).expand_as(pt_BJ),
+        ((mask_BJ.sum(1, keepdim=True).to(pt_BJ.dtype) - 8.5) / 2).expand_as(pt_BJ),
         scale_B1.expand_as(pt_BJ),
     )
     jet_BJC = torch.where(mask_BJ[..., None], torch.stack(seen, -1), 0.0)
-    pair_BJJC = _pair_features(pt_BJ, y_BJ, p4_BJ4, ht_B1[..., None])
+    pair_BJJC = _pair_features(pt_BJ, y_BJ, phi_BJ, p4_BJ4, ht_B1[..., None])
     return jet_BJC, torch.where(_both(mask_BJ)[..., None], pair_BJJC, 0.0)
 
 
-def _pair_features(pt_BJ: Tensor, y_BJ: Tensor, p4_BJ4: Tensor, ht_B11: Tensor) -> Tensor:
-    azimuth_BJ = phi(p4_BJ4)
-    apart_BJJ = delta_phi(azimuth_BJ[:, :, None], azimuth_BJ[:, None, :]).abs()
+def _pair_features(pt_BJ: Tensor, y_BJ: Tensor, phi_BJ: Tensor, p4_BJ4: Tensor, ht_B11: Tensor) -> Tensor:
+    turned_BJJ = phi_BJ[:, :, None] - phi_BJ[:, None, :]
+    apart_BJJ = (turned_BJJ - math.tau * (turned_BJJ / math.tau).round()).abs()
     distance_BJJ = ((y_BJ[:, :, None] - y_BJ[:, None, :]).square() + apart_BJJ.square()).sqrt()
     mass_BJJ = mass(p4_BJ4[:, :, None] + p4_BJ4[:, None, :])
     least_BJJ = torch.minimum(pt_BJ[:, :, None], pt_BJ[:, None, :])
