@@ -188,6 +188,7 @@ class Sweep(Config):
     axes: dict[str, Axis] = Field(min_length=1)
     search: Search = Search(grid=Grid())
     metric: Metric
+    against: Metric | None = Field(None, description="a second figure, for the trade-off between both")
     stop: Stop | None = None
     judge: tuple[str, ...] = Field((), description="samples that every trial is scored on at its end; the metric is "
                                    "then that of their held-out events")  # fmt: skip

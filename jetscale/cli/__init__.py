@@ -15,6 +15,7 @@ from rich.text import Text
 from jetscale.bench.commands import bench
 from jetscale.cli.events import events
 from jetscale.cli.samples import samples
+from jetscale.cli.sweep import sweep
 from jetscale.cli.training import training
 from jetscale.errors import ConfigError, JetscaleError
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.add_typer(training)
 app.add_typer(events)
 app.add_typer(samples)
+app.add_typer(sweep)
 app.add_typer(bench)
 
 

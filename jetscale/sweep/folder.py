@@ -43,7 +43,7 @@ def refuse_another(sweep: Sweep, out: Path) -> None:
 
 def whole(sweep: Sweep) -> Sweep:
     """The same sweep with its job resolved inside it: what the folder keeps, so that a changed job is noticed."""
-    return sweep.but(job=None, train=sweep.base().values(), set={})
+    return sweep.but(job=None, train=sweep.base().values(), set={}, against=None)  # which only the report looks at
 
 
 def shrunk(new: Sweep, old: Sweep) -> Sweep:
