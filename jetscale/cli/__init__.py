@@ -15,6 +15,7 @@ from rich.text import Text
 from jetscale.bench.commands import bench
 from jetscale.cli.events import events
 from jetscale.cli.samples import samples
+from jetscale.cli.study import study
 from jetscale.cli.sweep import sweep
 from jetscale.cli.training import training
 from jetscale.errors import ConfigError, JetscaleError
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.add_typer(training)
 app.add_typer(events)
 app.add_typer(samples)
+app.add_typer(study)
 app.add_typer(sweep)
 app.add_typer(bench)
 
@@ -36,14 +38,17 @@ def jetscale(debug: Annotated[bool, typer.Option("--debug", help="show traceback
     """Jet networks at any scale: events in, trained networks and the figures of a search out."""
 
 
+SEVERAL = ("--events", "--classical")
+
+
 def spread(words: Sequence[str]) -> list[str]:
-    """`report RUN --events A B` as `--events A --events B`, which is what the parser knows."""
+    """`report RUN --events A B` as `--events A --events B`, which is what the parser knows; --classical likewise."""
     if not words or words[0] != "report":
         return list(words)
     found: list[str] = []
     for word in words:
-        follows = len(found) > 1 and found[-2] == "--events" and not word.startswith("-")
-        found += ["--events", word] if follows else [word]
+        follows = len(found) > 1 and found[-2] in SEVERAL and not word.startswith("-")
+        found += [found[-2], word] if follows else [word]
     return found
 
 

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import jinja2
 
 from jetscale import metrics
-from jetscale.evaluate.figures import Picture, colour, label
-from jetscale.evaluate.results import Results, verdict
+from jetscale.evaluate.figures import Picture, colour
+from jetscale.evaluate.results import Results, label, verdict
 from jetscale.metrics import Bootstrap, Estimate
 
+HERE = Path(__file__).parent
 SHOWN_VERSIONS = ("jetscale", "ray", "deepspeed", "torch", "numpy", "pyarrow", "awkward", "matplotlib")
 
 HEADINGS = {
@@ -73,9 +74,9 @@ class Foot(NamedTuple):
     unlogged: Sequence[str] = ()
 
 
-def template(name: str) -> jinja2.Template:
-    """A page's template; pictures become part of the page."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
+def template(name: str, room: Path = HERE) -> jinja2.Template:
+    """A page's template, in this room or in another one; pictures become part of the page."""
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader([room, HERE]), autoescape=True,
                                      undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      lstrip_blocks=True)  # fmt: skip
     environment.filters["picture"] = lambda picture: base64.b64encode(picture.png).decode()

@@ -1,0 +1,1 @@
+"""Conducting a study: its samples, trainings, scores, tables, claims and page."""
