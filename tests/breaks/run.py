@@ -51,9 +51,9 @@ def copy(place: Path) -> Path:
     return Path(shutil.copytree(ROOT, place / "tree", ignore=LEFT_OUT))
 
 
-def apply(one: Break, tree: Path) -> bool:
+def apply(one: Break, tree: Path, *how: str) -> bool:
     """Whether the patch fits; says on stderr where it does not."""
-    done = subprocess.run(["git", "apply", str(one.file)], cwd=tree, capture_output=True, text=True, check=False)
+    done = subprocess.run(["git", "apply", *how, str(one.file)], cwd=tree, capture_output=True, text=True, check=False)
     if done.returncode:
         print(f"{one.name}: does not apply: {done.stderr.strip()}", file=sys.stderr)
     return done.returncode == 0
@@ -90,10 +90,12 @@ def goes_red(one: Break) -> bool:
     return verdict == "red"
 
 
-def fits(one: Break) -> bool:
-    """Whether the patch applies to the tree of today."""
+def fit(breaks: list[Break]) -> bool:
+    """Whether every patch applies to the tree of today; none of them is left in the copy."""
     with tempfile.TemporaryDirectory() as place:
-        return apply(one, copy(Path(place)))
+        tree = copy(Path(place))
+        verdicts = [apply(one, tree, "--check") for one in breaks]
+    return all(verdicts)
 
 
 def main(words: list[str]) -> int:
@@ -104,9 +106,8 @@ def main(words: list[str]) -> int:
         print(f"no such patch: {' '.join(names)}", file=sys.stderr)
         return 2
     if "--check" in words:
-        verdicts = [fits(one) for one in breaks]
-    else:
-        verdicts = [goes_red(one) for one in breaks] if whole(breaks) else [False]
+        return int(not fit(breaks))
+    verdicts = [goes_red(one) for one in breaks] if whole(breaks) else [False]
     return int(not all(verdicts))
 
 
