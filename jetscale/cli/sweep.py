@@ -47,7 +47,7 @@ def command(
     terminal.say(f"the report is {page}; the table is {page.with_name('trials.parquet')}")
     for name, one in last.outcomes.items():
         if one.status == "failed":
-            terminal.say(f"failed: {name}: {one.error}", "red")
+            terminal.say(f"failed: {name}: {one.error.splitlines()[0]}", "red")
     if best := last.best(family):
         terminal.say(f"next: jetscale report {best.folder} --events SAMPLE... --out REPORT")
 

@@ -35,6 +35,11 @@ class Told(NamedTuple):
     metric: float
     outcome: Outcome
 
+    @property
+    def stopped(self) -> bool:
+        """Whether its metric is that of an earlier epoch than the others'."""
+        return self.outcome.status == "stopped"
+
 
 def draw(sweep: Sweep, progress: Progress, out: Path) -> list[Picture]:
     """All pictures that the trials have the numbers for, as PNG and PDF."""
@@ -59,12 +64,12 @@ def _drawn(sweep: Sweep, told: Sequence[Told]) -> Iterator[tuple[str, str, str, 
 
 
 AXES_CAPTION = (
-    "Every point is a trial (crosses: stopped early); the line joins the means at each value, over all other axes and "
-    "seeds. A flat line is an axis that does not matter by itself."
+    "Every point is a trial (crosses: stopped early); the line joins the means of those that came to their end, over "
+    "all other axes and seeds. A flat line is an axis that does not matter by itself."
 )
 PAIRS_CAPTION = (
-    "Mean over all trials with these two values, whatever their other ones. Ranges are cut into bins with equally many "
-    "trials. Empty cells have no trial that came to a number."
+    "Mean over the trials with these two values that came to their end, whatever their other ones. Ranges are cut into "
+    "bins with equally many trials. White cells have no such trial: all were stopped, or failed."
 )
 PARALLEL_CAPTION = (
     "Every line is a trial, from its values to its metric at the right, coloured by that; the best one is drawn thick. "
@@ -99,11 +104,12 @@ def along(sweep: Sweep, told: Sequence[Told]) -> Figure:
         scale = Scale(axis, [one.values[key] for one in have])
         x, y = np.array([scale.place(one.values[key]) for one in have]), np.array([one.metric for one in have])
         for stopped, marker in ((False, "o"), (True, "x")):
-            kind = np.array([(one.outcome.status == "stopped") == stopped for one in have], dtype=bool)
+            kind = np.array([one.stopped == stopped for one in have], dtype=bool)
             ax.scatter(x[kind], y[kind], s=22, color=RUN_COLOURS[0], marker=marker, alpha=0.65, lw=1.2)
         if scale.listed:
-            places = np.unique(x)
-            ax.plot(places, [y[x == place].mean() for place in places], color=INK, lw=1.2)
+            ended = np.array([not one.stopped for one in have], dtype=bool)
+            places = np.unique(x[ended])
+            ax.plot(places, [y[ended & (x == place)].mean() for place in places], color=INK, lw=1.2)
         scale.ticks(ax)
         ax.set(xlabel=names[key], ylabel=sweep.metric.name)
     return figure
@@ -179,12 +185,12 @@ def heat(sweep: Sweep, told: Sequence[Told], pairs: Sequence[tuple[str, str]]) -
         if len(columns) <= NUMBERED:
             _numbers(ax, grid, norm)
     if drawn is not None:
-        figure.colorbar(drawn, ax=axes, label=sweep.metric.name, fraction=0.05, pad=0.02)
+        figure.colorbar(drawn, ax=axes, label=sweep.metric.name, fraction=0.04, pad=0.02, shrink=0.8)
     return figure
 
 
 def _mean(told: Sequence[Told], *tests: tuple[str, Any]) -> float:
-    found = [one.metric for one in told if all(test(one.values[key]) for key, test in tests)]
+    found = [one.metric for one in told if not one.stopped and all(test(one.values[key]) for key, test in tests)]
     return float(np.mean(found)) if found else math.nan
 
 
@@ -214,19 +220,19 @@ def parallel(sweep: Sweep, told: Sequence[Told]) -> Figure:
         points.append((len(scales), float(norm(one.metric))))
         best = one is told[-1]
         ax.plot(*zip(*points, strict=True), color=COLOURS(float(norm(one.metric))), lw=3.0 if best else 1.1,
-                alpha=1.0 if best or one.outcome.status != "stopped" else 0.35)  # fmt: skip
+                alpha=1.0 if best or not one.stopped else 0.35)  # fmt: skip
     for x, (key, scale) in enumerate(scales.items()):
         _axis(ax, x, names[key], [(scale.share(one), said_short(one)) for one in scale.listed] or
               [(0.0, f"{min(scale.values):.3g}"), (1.0, f"{max(scale.values):.3g}")])  # fmt: skip
     _axis(ax, len(scales), sweep.metric.name, [(0.0, f"{norm.vmin:.3f}"), (1.0, f"{norm.vmax:.3f}")])
-    ax.set(xlim=(-0.35, len(scales) + 0.5), ylim=(-0.09, 1.16))
+    ax.set(xlim=(-0.35, len(scales) + 0.5), ylim=(-0.07, 1.12))
     ax.set_axis_off()
     return figure
 
 
 def _axis(ax: Axes, x: float, name: str, ticks: Sequence[tuple[float, str]]) -> None:
     ax.plot([x, x], [0, 1], color=FAINT, lw=1.0, zorder=0)
-    ax.text(x, 1.12, name, ha="center", va="bottom", fontweight="bold", color=INK)
+    ax.text(x, 1.06, name, ha="center", va="bottom", fontweight="bold", color=INK)
     for place, label in ticks:
         ax.text(x + 0.03, place, label, ha="left", va="center", fontsize=9, color=INK, zorder=5,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0})  # fmt: skip
@@ -245,7 +251,7 @@ def pareto(sweep: Sweep, second: Metric, told: Sequence[Told]) -> Figure:
     figure, (ax,) = panels(1, width=7.4, height=4.2)
     have = [(found, one) for one in told if (found := one.outcome.figures.get(second.name)) is not None]
     x, y = np.array([found for found, _ in have]), np.array([one.metric for _, one in have])
-    stopped = np.array([one.outcome.status == "stopped" for _, one in have], dtype=bool)
+    stopped = np.array([one.stopped for _, one in have], dtype=bool)
     ax.scatter(x[~stopped], y[~stopped], s=26, color=RUN_COLOURS[0], alpha=0.7)
     ax.scatter(x[stopped], y[stopped], s=26, color=FAINT, marker="x")
     front = on_front(np.where(second.better == "high", x, -x), np.where(sweep.metric.better == "high", y, -y))
@@ -254,9 +260,10 @@ def pareto(sweep: Sweep, second: Metric, told: Sequence[Told]) -> Figure:
     names = short(sweep.axes)
     for place in order[:NUMBERED]:
         label = "\n".join(f"{names[key]}={said_short(value)}" for key, value in have[place][1].values.items())
-        ax.annotate(label, (x[place], y[place]), xytext=(7, -7), textcoords="offset points", fontsize=7.5, va="top")
+        # Beyond the front there are no points that a label could hide.
+        ax.annotate(label, (x[place], y[place]), xytext=(8, 5), textcoords="offset points", fontsize=7.5)
     ax.set(xlabel=second.name, ylabel=sweep.metric.name)
-    ax.margins(0.14)
+    ax.margins(0.16, 0.2)
     return figure
 
 
@@ -278,7 +285,7 @@ def learning(sweep: Sweep, told: Sequence[Told]) -> Figure:
             continue
         best, shade = one is told[-1], COLOURS(float(norm(one.metric)))
         ax.plot(*zip(*points, strict=True), color=shade, lw=2.8 if best else 1.1, alpha=1.0 if best else 0.8)
-        if one.outcome.status == "stopped":
+        if one.stopped:
             ax.plot(*points[-1], marker="x", color=shade, ms=6, mew=1.6)
         last = max(last, points[-1][0])
     if sweep.stop:

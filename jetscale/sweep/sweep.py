@@ -42,7 +42,7 @@ class Progress(NamedTuple):
 
 
 def value(sweep: Sweep, outcome: Outcome) -> float | None:
-    """The metric of a trial; None as long as there is none, or where it cannot be formed."""
+    """The metric of a trial; None as long as there is none, where it cannot be formed, and of one that has failed."""
     found = outcome.figures.get(sweep.metric.name)
     return found if found is not None and math.isfinite(found) else None
 

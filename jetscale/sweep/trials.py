@@ -117,7 +117,7 @@ class Watch:
 def ended(outcome: Outcome) -> Outcome:
     """What has become of a training that is over; as it was if neither a checkpoint nor an error says so."""
     if error := error_of(outcome.folder):
-        return outcome._replace(status="failed", error=error)
+        return outcome._replace(status="failed", figures={}, error=error)
     if not checkpoint.is_complete(outcome.folder):
         return outcome
     last, kept = checkpoint.newest(outcome.folder), checkpoint.ending(outcome.folder)
