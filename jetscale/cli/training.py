@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol
 
 import typer
 from rich.console import Console
@@ -109,9 +110,12 @@ def train(job: Job, out: Out, sets: Sets = None) -> None:
     terminal.say(f"{said} {out}; next: jetscale report {out} --events SAMPLE... --out REPORT")
 
 
-@training.command(epilog="Example: jetscale score run --events sample --out scored")
+@training.command(epilog="Example: jetscale score run classical:hemispheres --events sample --out scored")
 def score(
-    runs: Runs,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="folders as from jetscale train or export, or classical:NAME"),
+    ],
     events: Annotated[Path, typer.Option("--events", metavar="DIR", help="the sample to score, or shipped:NAME")],
     out: Out,
     format: Annotated[
@@ -125,27 +129,25 @@ def score(
     """Add a run's columns to a sample. Several runs give one folder each, OUT/RUN.
 
     Runs that are all folds of one split give one sample: every event is scored by the run that has not seen it. A
-    scoring that was interrupted goes on where it was.
+    scoring that was interrupted goes on where it was. Classical methods need no training: classical:asymmetry_6,
+    asymmetry_8, asymmetry_12, delta_r, hemispheres.
     """
     from jetscale.evaluate.friends import origins, write_friends
     from jetscale.evaluate.root import refuse_stranger, write_root
-    from jetscale.evaluate.score import scoring
     from jetscale.events import Events
 
     check_out(out, sample=True)
     sample, numbers = Events.open(events), _numbers(constants or ())
-    _trained(runs)
-    teams = _teams(runs)
-    work = {out / name if len(teams) > 1 else out: team for name, team in teams.items()}
+    scorings = _scorings(runs, numbers)
+    work = {out / name if len(scorings) > 1 else out: one for name, one in scorings.items()}
     # Beside the folder, as whoever reads a folder of Parquet takes every file in it for a shard.
     roots = {place: place.resolve().with_name(f"{place.resolve().name}.root") for place in work if format == "root"}
     for file in roots.values():
         refuse_stranger(file)
     terminal = Terminal(stages=len(work))
-    for place, own in work.items():
-        title = f"scoring {sample.name} with {', '.join(map(str, own))}"
-        with terminal.logs_to(place / SAMPLE_LOG), terminal.stage(title):
-            tell(terminal, scoring(own, sample, place, constants=numbers), len(sample))
+    for place, one in work.items():
+        with terminal.logs_to(place / SAMPLE_LOG), terminal.stage(f"scoring {sample.name} with {one.by}"):
+            tell(terminal, one.scoring(sample, place), len(sample))
         scored = Events.open(place)
         terminal.say(f"scored: {write_root(scored, roots[place]) if place in roots else place}")
         if place in roots and (sources := origins(scored)):
@@ -188,16 +190,25 @@ def report(
     runs: Runs,
     events: Annotated[list[Path], typer.Option("--events", metavar="DIR...", help="samples, scored or not")],
     out: Out,
+    classical: Annotated[
+        list[str] | None,
+        typer.Option("--classical", metavar="NAME...", help="classical methods beside them; default: asymmetry_6"),
+    ] = None,
 ) -> None:
-    """Write index.html, figures/ and results.json: peaks, backgrounds and labels, beside the classical method.
+    """Write index.html, figures/ and results.json: peaks, backgrounds and labels, beside classical methods.
 
     Runs that are all folds of one split are one method, every event scored by the run that has not seen it.
     """
+    from jetscale.evaluate.compare import CLASSICAL
     from jetscale.evaluate.report import Scored, report
     from jetscale.evaluate.score import scored_by
     from jetscale.events import Events
+    from jetscale.physics.classical import find
 
     check_out(out)
+    methods = list(dict.fromkeys(classical or CLASSICAL))
+    for method in methods:
+        find(method)
     samples = [Events.open(one) for one in events]
     _trained(runs)
     teams = _teams(runs)
@@ -213,7 +224,7 @@ def report(
                 for table in tables[name]
             ]  # fmt: skip
         with terminal.stage("reporting"):
-            page = report(scored, out, command=context.obj, wall=terminal.seconds)
+            page = report(scored, out, command=context.obj, wall=terminal.seconds, classical=methods)
     terminal.say(f"the report is {page}")
 
 
@@ -253,6 +264,39 @@ def _names(paths: Sequence[Path]) -> list[str]:
             raise ConfigError(f"two of them are called {name!r}", where=", ".join(map(str, paths)),
                               cure="rename the folder of one")  # fmt: skip
     return names
+
+
+class _Scores(Protocol):
+    def __call__(self, events: Events, out: Path) -> Iterator[int]:
+        """How many events are done so far."""
+
+
+class _Scoring(NamedTuple):
+    """One sample to be: who makes it, in words, and how."""
+
+    by: str
+    scoring: _Scores
+
+
+def _scorings(given: Sequence[Path], constants: dict[str, float]) -> dict[str, _Scoring]:
+    """What scores alone, by name: runs, folds of one split together, classical methods."""
+    from jetscale.evaluate.classical import PREFIX, scoring_classical
+    from jetscale.evaluate.score import scoring
+    from jetscale.physics.classical import find
+
+    classical = [str(one).removeprefix(PREFIX) for one in given if str(one).startswith(PREFIX)]
+    runs = [one for one in given if not str(one).startswith(PREFIX)]
+    for name in classical:
+        find(name)
+    if constants and classical:
+        raise ConfigError("a classical method reads no constants", where=f"{PREFIX}{classical[0]}",
+                          cure="score with it alone, without --constant")  # fmt: skip
+    _trained(runs)
+    _names([*runs, *map(Path, classical)])
+    teams = _teams(runs) if runs else {}
+    found = {name: _Scoring(", ".join(map(str, team)), partial(scoring, team, constants=constants))
+             for name, team in teams.items()}  # fmt: skip
+    return found | {name: _Scoring(f"{PREFIX}{name}", partial(scoring_classical, name)) for name in classical}
 
 
 def _teams(runs: Sequence[Path]) -> dict[str, list[Path]]:

@@ -16,10 +16,11 @@ from torch import Tensor
 from jetscale.errors import DataError
 from jetscale.events import Events
 from jetscale.metrics import Bools, Floats, Ints, Table
-from jetscale.physics import groupings, kinematics
+from jetscale.physics import classical, groupings, kinematics
 from jetscale.schema import JET_EVENTS, flat, lengths
 
-CLASSICAL, RANDOM, TRUTH = "minimum_mass_asymmetry", "random_grouping", "true_labels"
+RANDOM, TRUTH = "random_grouping", "true_labels"
+CLASSICAL = ("asymmetry_6",)  # beside the runs, where nothing else is asked for
 COLUMNS = (*JET_EVENTS.names, "jet_assigned", "reco_mass", "split")
 HELD_OUT = 2
 # A sample with more masses than this has a continuous spectrum of them and stays in one piece.
@@ -88,15 +89,19 @@ def join(tables: Sequence[Table]) -> Table:
     return Table(**columns)
 
 
-def samples(scored: Sequence[Scored]) -> list[Sample]:
+def samples(scored: Sequence[Scored], methods: Sequence[str] = CLASSICAL) -> list[Sample]:
     """Every sample with the runs' groups and the classical, random and true ones, held-out events only.
 
-    An event is held out when no run has trained or validated on it (`split` of 2 or more in all of them).
+    `methods` are names of classical ones. An event is held out when no run has trained or validated on it (`split` of
+    2 or more in all of them).
 
     Raises:
+        ConfigError: no such classical method.
         DataError: nothing given, a run that lacks a sample or has it twice, a column that is missing, no event left.
     """
-    found = [part for name, runs in _by_sample(scored).items() for part in _parts(name, _held_out(name, runs))]
+    chosen = {name: classical.find(name) for name in methods}
+    found = [part for name, runs in _by_sample(scored, (*chosen, RANDOM, TRUTH)).items()
+             for part in _parts(name, _held_out(name, runs), chosen)]  # fmt: skip
     if not any(len(part) for part in found):
         raise DataError("no held-out event is left", where=", ".join(one.events.name for one in scored),
                         cure="score a sample that the run has not seen, or give its split a test part")  # fmt: skip
@@ -108,11 +113,11 @@ def _place(sample: Sample) -> tuple[int, int, float, str]:
     return ("signal", "background", "unknown").index(sample.kind), sample.decay_mode, sample.true_mass, sample.name
 
 
-def _by_sample(scored: Sequence[Scored]) -> dict[str, dict[str, Events]]:
+def _by_sample(scored: Sequence[Scored], reserved: Sequence[str]) -> dict[str, dict[str, Events]]:
     found: dict[str, dict[str, Events]] = {}
     for run_name, events, _ in scored:
         runs = found.setdefault(events.name, {})
-        if run_name in runs or run_name in (CLASSICAL, RANDOM, TRUTH):
+        if run_name in runs or run_name in reserved:
             raise DataError(f"two sets of scores are called {run_name!r}", where=events.name, cure="rename the run")
         runs[run_name] = events
     names = {run_name for run_name, _, _ in scored}
@@ -148,7 +153,7 @@ def _places(ids_B: Ints, wanted: Ints) -> Ints:
     return np.asarray(order_B[np.searchsorted(ids_B[order_B], wanted)])
 
 
-def _parts(name: str, rows: _Rows) -> Iterator[Sample]:
+def _parts(name: str, rows: _Rows, chosen: Mapping[str, classical.Method]) -> Iterator[Sample]:
     """Signal of each mass, background and unknown events apart."""
     first = next(iter(rows.tables.values()))
     true_mass_B = first["true_mass"].to_numpy().astype(np.float64)
@@ -161,10 +166,10 @@ def _parts(name: str, rows: _Rows) -> Iterator[Sample]:
     kinds += [("background", "background", background_B), ("unknown", "unknown", ~signal_B & ~background_B)]
     kinds = [(label, kind, rows_B) for label, kind, rows_B in kinds if rows_B.any()]
     for label, kind, rows_B in kinds:
-        yield _sample(name if len(kinds) == 1 else f"{name}, {label}", kind, rows, rows_B)
+        yield _sample(name if len(kinds) == 1 else f"{name}, {label}", kind, rows, rows_B, chosen)
 
 
-def _sample(name: str, kind: Kind, rows: _Rows, rows_B: Bools) -> Sample:
+def _sample(name: str, kind: Kind, rows: _Rows, rows_B: Bools, chosen: Mapping[str, classical.Method]) -> Sample:
     kept_B = pa.array(rows_B & rows.held_out_B)
     tables = {run_name: table.filter(kept_B) for run_name, table in rows.tables.items()}
     first = next(iter(tables.values()))
@@ -178,7 +183,7 @@ def _sample(name: str, kind: Kind, rows: _Rows, rows_B: Bools) -> Sample:
     true_mass_B = first["true_mass"].to_numpy().astype(np.float64)
     masses, modes = np.unique(true_mass_B), np.unique(first["decay_mode"].to_numpy())
     methods = {run_name: _network(table, label_BJ, mask_BJ) for run_name, table in tables.items()}
-    methods |= _without_network(p4_BJ4, mask_BJ, label_BJ, event_id_B)
+    methods |= _without_network(chosen, p4_BJ4, mask_BJ, label_BJ, event_id_B)
     return Sample(name, kind, float(masses[0]) if len(masses) == 1 else 0.0, int(modes[0]) if len(modes) == 1 else -1,
                   int(rows_B.sum()) - len(event_id_B), event_id_B, first["weight"].to_numpy(),
                   true_mass_B, p4_BJ4, mask_BJ, label_BJ, methods)  # fmt: skip
@@ -189,9 +194,10 @@ def _network(table: pa.Table, label_BJ: Tensor, mask_BJ: Tensor) -> Method:
     return Method(groupings.best_swap(assigned_BJ, label_BJ, mask_BJ), table["reco_mass"].to_numpy().astype(np.float64))
 
 
-def _without_network(p4_BJ4: Tensor, mask_BJ: Tensor, label_BJ: Tensor, event_id_B: Ints) -> dict[str, Method]:
+def _without_network(chosen: Mapping[str, classical.Method], p4_BJ4: Tensor, mask_BJ: Tensor, label_BJ: Tensor,
+                     event_id_B: Ints) -> dict[str, Method]:  # fmt: skip
     assigned = {
-        CLASSICAL: groupings.minimum_mass_asymmetry(p4_BJ4, mask_BJ),
+        **{name: method(p4_BJ4, mask_BJ) for name, method in chosen.items()},
         RANDOM: groupings.random_groups(p4_BJ4, mask_BJ, RANDOM_SEED, torch.from_numpy(event_id_B.copy())),
     }
     if (label_BJ > 0).any():

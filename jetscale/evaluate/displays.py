@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from jetscale.evaluate.compare import CLASSICAL, TRUTH, Sample
-from jetscale.evaluate.figures import FAINT, INK, Picture, label, panels, picture, styled
-from jetscale.evaluate.results import Results
+from jetscale.evaluate.compare import TRUTH, Sample
+from jetscale.evaluate.figures import FAINT, INK, Picture, panels, picture, styled
+from jetscale.evaluate.results import Results, label
 from jetscale.metrics import Bools
 from jetscale.physics import kinematics
 
@@ -36,7 +37,7 @@ def displays(results: Results, out: Path) -> list[Picture]:
             continue
         sample, row = found
         with styled():
-            figure = display(sample, row, run)
+            figure = display(sample, row, [run, *results.classical[:1]])
             pictures.append(picture(f"display-{name}", title, _caption(sample, row), figure, out))
     return pictures
 
@@ -60,9 +61,9 @@ def _caption(sample: Sample, row: int) -> str:
     return f"Event {sample.event_id_B[row]} of {sample.name}, {true}."
 
 
-def display(sample: Sample, row: int, run: str) -> Figure:
-    """One event as the truth, a run and the classical method group it, side by side."""
-    shown = [method for method in (TRUTH, run, CLASSICAL) if method in sample.methods]
+def display(sample: Sample, row: int, methods: Sequence[str]) -> Figure:
+    """One event as the truth and some methods group it, side by side."""
+    shown = [method for method in (TRUTH, *methods) if method in sample.methods]
     figure, axes = panels(len(shown), width=3.5, height=3.3)
     for method, ax in zip(shown, axes, strict=True):
         _panel(ax, sample, row, method)

@@ -18,15 +18,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from jetscale import metrics
-from jetscale.evaluate.compare import CLASSICAL, RANDOM, TRUTH, Sample, join
+from jetscale.evaluate.compare import RANDOM, TRUTH, Sample, join
 from jetscale.evaluate.logs import Curves
-from jetscale.evaluate.results import Results
+from jetscale.evaluate.results import Results, label
 from jetscale.metrics import Floats
 
 # Colours of Okabe and Ito, told apart by colour-blind readers too.
 INK, FAINT = "#1f2937", "#9ca3af"
 RUN_COLOURS = ("#0072b2", "#cc79a7", "#56b4e9", "#e69f00", "#7b3fa0", "#5b6b00")
-COLOURS = {CLASSICAL: "#d55e00", RANDOM: "#9ca3af", TRUTH: "#009e73"}
+COLOURS = {RANDOM: "#9ca3af", TRUTH: "#009e73", "asymmetry_6": "#d55e00", "asymmetry_8": "#8c2d04",
+           "asymmetry_12": "#e08214", "delta_r": "#7f6a4d", "hemispheres": "#b0184a"}  # fmt: skip
+# Classical methods are told from each other by their strokes too.
+STROKES: dict[str, Any] = {"asymmetry_8": (0, (5, 1.5)), "asymmetry_12": (0, (5, 1.5, 1, 1.5)),
+                           "delta_r": (0, (1, 1.2)), "hemispheres": (0, (3, 1))}  # fmt: skip
 STYLE: Any = {
     "font.family": ["Fira Sans", "DejaVu Sans"],
     "font.size": 10.5,
@@ -70,11 +74,6 @@ class Picture(NamedTuple):
     width: int
 
 
-def label(method: str) -> str:
-    """A method's name as it is read."""
-    return {CLASSICAL: "min. mass asymmetry", RANDOM: "random grouping", TRUTH: "true labels"}.get(method, method)
-
-
 def colour(results: Results, method: str) -> str:
     """A method's colour, the same in all figures."""
     if method in COLOURS:
@@ -112,7 +111,7 @@ PEAK_CAPTION = (
     "median (lower is better). Bars are one standard error; events are held out from the training."
 )
 BACKGROUND_CAPTION = (
-    "Background masses before (random grouping, minimum mass asymmetry) and after the network, normalised to 1. Ticks "
+    "Background masses before (random grouping, classical methods) and after the network, normalised to 1. Ticks "
     "below mark the true masses of the signals: a background that piles up there is sculpted."
 )
 ROC_CAPTION = (
@@ -163,7 +162,8 @@ def panels(count: int, width: float = 3.5, height: float = 2.9, columns: int = 3
 
 def legend(figure: Figure, results: Results, methods: Sequence[str], *more: Artist, **line: Any) -> None:
     """One legend for all panels, above them."""
-    handles = [Line2D([], [], color=colour(results, method), label=label(method), **line) for method in methods]
+    handles = [Line2D([], [], color=colour(results, method), ls=stroke(method), label=label(method), **line)
+               for method in methods]  # fmt: skip
     figure.legend(
         handles=[*handles, *more], loc="outside upper left", ncols=max(1, int(figure.get_size_inches()[0] // 2))
     )
@@ -171,7 +171,14 @@ def legend(figure: Figure, results: Results, methods: Sequence[str], *more: Arti
 
 def looks(method: str) -> dict[str, Any]:
     """True labels are a filled shape, every method a line."""
-    return {"histtype": "fill", "alpha": 0.22} if method == TRUTH else {"histtype": "step", "linewidth": 1.6}
+    if method == TRUTH:
+        return {"histtype": "fill", "alpha": 0.22}
+    return {"histtype": "step", "linewidth": 1.6, "linestyle": stroke(method)}
+
+
+def stroke(method: str) -> Any:
+    """A method's kind of line, the same in all figures."""
+    return STROKES.get(method, "-")
 
 
 def histogram(mass_B: Floats, weight_B: Floats, high: float) -> hist.Hist:
@@ -185,7 +192,9 @@ def histogram(mass_B: Floats, weight_B: Floats, high: float) -> hist.Hist:
 def masses(results: Results, signals: Sequence[Sample]) -> Figure:
     """Reconstructed mass, one panel per signal."""
     figure, axes = panels(len(signals))
-    drawn = [method for method in (TRUTH, CLASSICAL, *reversed(results.runs)) if method in results.methods]
+    drawn = [
+        method for method in (TRUTH, *reversed(results.classical), *reversed(results.runs)) if method in results.methods
+    ]
     for sample, ax in zip(signals, axes, strict=True):
         typical = sample.true_mass or float(np.median(sample.true_mass_B))
         highest = 0.0
@@ -225,7 +234,7 @@ def _line(ax: Axes, results: Results, method: str, name: str, signals: list[Samp
     # Side by side, so that the bars of methods that agree can be told apart.
     x = [one.true_mass * (1 + 0.006 * (place - 0.5 * len(results.methods))) for one in signals]
     ax.errorbar(x, [one.value for one in found], [one.error for one in found], color=colour(results, method),
-                marker=marker, ms=5, lw=1.4, capsize=0, elinewidth=1.4)  # fmt: skip
+                marker=marker, ms=5, lw=1.4, ls=stroke(method), capsize=0, elinewidth=1.4)  # fmt: skip
 
 
 def spectrum(results: Results, samples: Sequence[Sample], signals: Sequence[Sample]) -> Figure:
@@ -256,7 +265,7 @@ def rocs(results: Results, signals: Sequence[Sample], background: Sequence[Sampl
             table = join([one.table(method) for one in (sample, *background)])
             negatives, positives = metrics.roc(table.mass_B, table.signal, table.weight_B)
             some = (negatives > least) & (positives > LEAST_EFFICIENCY)
-            ax.plot(positives[some], 1 / negatives[some], color=colour(results, method))
+            ax.plot(positives[some], 1 / negatives[some], color=colour(results, method), ls=stroke(method))
         ax.set(title=sample.name, yscale="log", xlim=(0, 1), xlabel="signal efficiency", ylabel="background rejection")
         ax.set_ylim(1, max(100, ax.get_ylim()[1]))
     legend(figure, results, drawn)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jetscale.evaluate import compare, logs, page, results
-from jetscale.evaluate.compare import Scored
+from jetscale.evaluate.compare import CLASSICAL, Scored
 from jetscale.evaluate.displays import displays
 from jetscale.evaluate.figures import draw
 from jetscale.events import write_text
@@ -17,20 +17,22 @@ from jetscale.train.exported import is_exported
 __all__ = ["Scored", "report"]
 
 
-def report(scored: Sequence[Scored], out: Path, *, command: str, wall: Mapping[str, float]) -> Path:
+def report(scored: Sequence[Scored], out: Path, *, command: str, wall: Mapping[str, float],
+           classical: Sequence[str] = CLASSICAL) -> Path:  # fmt: skip
     """Write `index.html`, `figures/` and `results.json` into `out`, and return the page's path.
 
     `wall` holds seconds by stage and stands, like `command`, on the page only, beside what the runs' logs say of
     their training and what the report itself took so far. All runs must have scored the same samples; only held-out
-    events enter.
+    events enter. `classical` names the methods without a network that stand beside the runs.
 
     Raises:
+        ConfigError: no such classical method.
         DataError: no scored events, a column that is missing, runs that have scored different samples.
     """
     start = time.monotonic()
     runs = tuple(dict.fromkeys(one.run_name for one in scored))
     folders = {one.run_name: one.run_dir for one in scored}
-    found = results.compare(compare.samples(scored), runs)
+    found = results.compare(compare.samples(scored, classical), runs)
     curves = {run: logs.curves(folder) for run, folder in folders.items()}
     pictures = draw(found, curves, out / "figures")
     events = displays(found, out / "figures")

@@ -196,7 +196,7 @@ def test_results_hold_every_figure_for_every_method_and_no_times_or_paths(made):
     assert str(made) not in text and "61.25" not in text and "secret" not in text and "/" not in text
     found = numbers(made)
     methods = found["samples"]["gluino_1000"]["methods"]
-    assert set(methods) == {"net", "minimum_mass_asymmetry", "random_grouping", "true_labels"}
+    assert set(methods) == {"net", "asymmetry_6", "random_grouping", "true_labels"}
     assert set(methods["net"]) == {"f10", "width", "half_width", "median", "peak_fraction", "jet_accuracy",
                                    "event_accuracy", "mass_auc", "relative_signal_position"}  # fmt: skip
     for figure in methods["net"].values():
@@ -280,7 +280,7 @@ def test_where_only_matched_quarks_are_known_they_are_the_truth(tmp_path):
 def test_background_alone_and_background_without_labels(tmp_path):
     qcd = scored(tmp_path / "q", "qcd", background(3, 60), 0.0, mode=0, known=())
     alone = json.loads(results.to_json(compared([Scored("net", qcd)])))
-    assert set(alone["background"]["methods"]) == {"net", "minimum_mass_asymmetry", "random_grouping"}
+    assert set(alone["background"]["methods"]) == {"net", "asymmetry_6", "random_grouping"}
     both = [Scored("net", qcd), Scored("net", scored(tmp_path / "s", "s", signal(1, 60, 1000.0), 1000.0))]
     methods = json.loads(results.to_json(compared(both)))["samples"]["s"]["methods"]
     assert "mass_auc" in methods["net"] and "mass_auc" not in methods["true_labels"]
