@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jetscale.cli.shared import SAMPLE_LOG, Out, Seed, Sets, check_out, job_file, started_ray
+from jetscale.cli.shared import SAMPLE_LOG, Out, Seed, Sets, check_out, job_file, started_ray, tell
 from jetscale.errors import ConfigError, IngestError
 from jetscale.terminal import Terminal
 
@@ -44,6 +45,38 @@ def generate(
             made += shard.rows
             terminal.say(f"  {shard.file}: {made} of {job.events} events")
     terminal.say(f"the sample is {out}; next: name it in a job, under stream.samples")
+
+
+@events.command(epilog="Example: jetscale redecay shipped:gluino-1300 --bodies 4,5,6 --out pseudo")
+def redecay(
+    sample: Annotated[Path, typer.Argument(metavar="SAMPLE", help="a signal sample's folder, or shipped:NAME")],
+    out: Out,
+    bodies: Annotated[
+        str, typer.Option(metavar="N,N", help="quarks of a parent; both of an event have as many")
+    ] = "4,5,6",
+    seed: Annotated[int, typer.Option(metavar="S", min=0, help="another seed gives other decays")] = 0,
+    response: Annotated[float, typer.Option(metavar="R", help="mean share of a quark's momentum that is seen")] = 0.95,
+    smear: Annotated[float, typer.Option(metavar="W", help="its relative width; 0 and a response of 1: none")] = 0.08,
+    size: Annotated[int, typer.Option("--events-per-shard", metavar="N", min=1, help="of a Parquet file")] = 100_000,
+) -> None:
+    """Let the parents of a sample's signal decay anew to other numbers of quarks, by flat phase space.
+
+    They keep their momenta, and the event its other jets; the cuts of the sample are made again. It needs true labels.
+    """
+    from jetscale.config import build
+    from jetscale.data.redecay import Redecay, redecaying
+    from jetscale.events import Events
+
+    values = {"bodies": bodies.split(","), "seed": seed, "response": response, "smear": smear, "events_per_shard": size}
+    how = build(Redecay, values, "jetscale redecay")
+    check_out(out, sample=True)
+    given, terminal = Events.open(sample), Terminal()
+    with terminal.stage(f"decaying {len(given):,} events of {given.name} anew"):
+        tell(terminal, redecaying(given, out, how), len(given))
+    made = Events.open(out)
+    for reason, number in made.manifest.made_by["rejected"].items():
+        terminal.say(f"  left out: {number:,}  {reason}")
+    terminal.say(f"the sample is {out}, {len(made):,} events; next: name it in a job, under stream.samples")
 
 
 @events.command(epilog="Example: jetscale ingest 'ttbar/*.root' --map nanoaod --out ttbar --set cross_section_pb=831.8")
