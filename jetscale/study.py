@@ -23,18 +23,19 @@ Masses = Literal["single", "mixed"]
 LOSSES: tuple[Loss, ...] = ("label", "mass")
 FIXED = ("name", "events", "seed")  # of a generate job: a sample's name, its size's events and the study's seed
 LAYERS = ("training", "label", "mass")
+AXES = ("networks", "seeds", "weights", "classical")
 
 
 class Sample(Config):
-    """Events of one process: those that ship, those of a generate job, or either, as the size wants."""
+    """Events of one process: some that are there, those of a generate job, or either, as the size wants."""
 
-    shipped: str | None = None
+    events: str | None = Field(None, description="a sample's folder, or shipped:NAME")
     generate: Values | None = Field(None, description="a generate job without name, events and seed")
 
     @model_validator(mode="after")
     def _one_at_least(self) -> Self:
-        if self.shipped is None and self.generate is None:
-            raise ValueError("says neither shipped: nor generate:")
+        if self.events is None and self.generate is None:
+            raise ValueError("says neither events: nor generate:")
         if given := [key for key in FIXED if key in (self.generate or {})]:
             raise ValueError(f"generate has {given[0]!r}, which the study sets")
         return self
@@ -48,7 +49,7 @@ class Compositions(Config):
 
 
 class Size(Config):
-    """How much of it: events, and what of the grid is trained. Without numbers of events the samples that ship."""
+    """How much of it: events, and what of the grid is trained. Without numbers of events nothing is generated."""
 
     signal_events: int | None = Field(None, gt=0, description="of every signal sample, generated")
     background_events: int | None = Field(None, gt=0)
@@ -62,8 +63,9 @@ class Size(Config):
     mass: Values = Field({}, description="of those with the mass loss")
 
     @property
-    def shipped(self) -> bool:
-        return self.signal_events is None
+    def generates(self) -> bool:
+        """Whether its events are made for it."""
+        return self.signal_events is not None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -187,23 +189,23 @@ class Study(Config):
         return tuple(name for name in getattr(self.train_on, masses) if name not in self.holdouts)
 
     def used(self, size: Size) -> dict[str, Sample]:
-        """The samples that a size has: hold-outs that do not ship are left out where nothing is generated.
+        """The samples that a size has: hold-outs without events are left out where nothing is generated.
 
         Raises:
-            ConfigError: a sample to train on that does not ship, or that no job says how to make.
+            ConfigError: a sample to train on that is not there, or one to be made that no job says how to make.
         """
         trained = {*self.signals("single"), *self.signals("mixed"), self.background}
         found = {}
         for name in [name for name in self.samples if name in trained or name in self.holdouts]:
             sample = self.samples[name]
-            if (sample.shipped if size.shipped else sample.generate) is not None:
+            wanted = "generate" if size.generates else "events"
+            if getattr(sample, wanted) is not None:
                 found[name] = sample
-            elif name in trained or not size.shipped:
-                what = "does not ship" if size.shipped else "has no generate:"
-                raise ConfigError(f"sample {name!r} {what}, and this size asks for it", where="samples",
-                                  cure=f"say samples.{name}.{'shipped' if size.shipped else 'generate'}")  # fmt: skip
+            elif name in trained or size.generates:
+                raise ConfigError(f"sample {name!r} has no {wanted}:, and this size asks for it", where="samples",
+                                  cure=f"say samples.{name}.{wanted}")  # fmt: skip
         if not set(found) & set(self.holdouts):
-            raise ConfigError("none of the hold-outs ships", where="holdouts", cure="hold out a sample that ships")
+            raise ConfigError("none of the hold-outs has events:", where="holdouts", cure="hold out one that has")
         return found
 
     def trainings(self, size: Size) -> list[Training]:
@@ -240,6 +242,23 @@ class Study(Config):
         layers = [(key, getattr(given, key)) for given in (self, size) for key in ("training", training.loss)]
         layers.append((training.name, own))
         return resolve([layer for layer in layers if layer[1]], f"study, {training.name}").run
+
+    def at(self, name: str) -> Study:
+        """The study with one of its sizes alone."""
+        return self.model_copy(update={"sizes": {name: self.size(name)}})
+
+    def grown_from(self, other: Study) -> bool:
+        """Whether this is another study with longer axes: what that one has made is part of this one."""
+        if set(self.sizes) != set(other.sizes) or not set(other.readouts) <= set(self.readouts):
+            return False
+        sizes = {}
+        for name, size in self.sizes.items():
+            before = other.sizes[name]
+            if not all(set(getattr(before, axis)) <= set(getattr(size, axis)) for axis in AXES):
+                return False
+            sizes[name] = size.model_copy(update={key: getattr(before, key) for key in (*AXES, "replicas")})
+        alike = {"sizes": sizes, "readouts": other.readouts, "seed_spread": other.seed_spread}
+        return self.model_copy(update=alike) == other
 
     def starts_from(self, training: Training) -> Training | None:
         """The training whose network this one starts from."""

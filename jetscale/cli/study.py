@@ -57,7 +57,7 @@ def conduct(
         for line in estimate(work, found):
             terminal.say(line)
         with started_ray(terminal, given):
-            _tell(terminal, conducting(work, until=until, seconds=None if minutes is None else 60 * minutes))
+            _tell(terminal, conducting(work, until=until, most_s=None if minutes is None else 60 * minutes))
     if remaining := left(work):
         terminal.say(f"left: {', '.join(remaining)}; the same command goes on")
     else:

@@ -16,7 +16,7 @@ from jetscale.conduct.scores import Method
 from jetscale.conduct.stages import Work, parallel, unjudged, untrained
 from jetscale.conduct.table import FIGURES
 from jetscale.data.batch import batch
-from jetscale.events import SHIPPED, Events
+from jetscale.events import Events
 from jetscale.metrics import Table
 from jetscale.physics import classical
 from jetscale.physics.kinematics import p4
@@ -141,9 +141,9 @@ def _method(work: Work, found: Mapping[str, Found], method: Method) -> float:
 
 def _batch(work: Work, run: Run) -> Batch:
     """Real events, where some ship, or else the task's own toy."""
-    ships = [sample.shipped for sample in work.study.samples.values() if sample.shipped]
+    there = [sample.events for sample in work.study.samples.values() if sample.events]
     names = run.task.columns.names
-    table = Events.open(SHIPPED + ships[0]).read(names) if ships else run.task.toy(ROWS, 1).select(names)
+    table = Events.open(there[0]).read(names) if there else run.task.toy(ROWS, 1).select(names)
     table = table.slice(0, ROWS)
     rows = np.arange(table.num_rows)
     return batch([table], run.task.columns, np.ones(len(rows)), 0 * rows, rows, At(0, 0, 0.5), run.seed)

@@ -81,8 +81,8 @@ RANKS = (
     "with the label loss on several masses of the three-quark decay."
 )
 LEARNING = (
-    "On the validation part, by step. Filled: label loss; empty: mass loss, which begins where the label loss ends if "
-    "it starts from there. Means over seeds."
+    "On the validation part of what each network was trained on, by step. Filled: label loss; empty: mass loss, which "
+    "begins where the label loss ends if it starts from there. Means over seeds."
 )
 
 

@@ -11,20 +11,20 @@ from jetscale.config import Values, build
 from jetscale.data import generate, samples
 from jetscale.data.process import GenerateJob
 from jetscale.errors import DataError
-from jetscale.events import MANIFEST, SHIPPED, Events
+from jetscale.events import MANIFEST, Events
 from jetscale.study import FIXED, Found, Size, Study
 
 FOLDER, PARTS = "samples", "parts"
 
 
 def jobs(study: Study, size: Size) -> dict[str, GenerateJob]:
-    """What must be generated for a size: a job per sample; none where the samples that ship are taken.
+    """What must be generated for a size: a job per sample; none where those are taken that are there.
 
     Raises:
         ConfigError: a job that cannot be meant.
     """
-    return {} if size.shipped else {name: _job(study, size, name, sample.generate or {})
-                                    for name, sample in study.used(size).items()}  # fmt: skip
+    used = study.used(size) if size.generates else {}
+    return {name: _job(study, size, name, sample.generate or {}) for name, sample in used.items()}
 
 
 def _job(study: Study, size: Size, name: str, values: Values) -> GenerateJob:
@@ -44,7 +44,7 @@ def generating(study: Study, size: Size, out: Path) -> Iterator[tuple[str, int, 
 
 def places(study: Study, size: Size, out: Path) -> dict[str, str]:
     """Where every sample of a size lies, as a run's settings say it."""
-    return {name: f"{SHIPPED}{sample.shipped}" if size.shipped else str((out / FOLDER / name).absolute())
+    return {name: str((out / FOLDER / name).absolute()) if size.generates else str(sample.events)
             for name, sample in study.used(size).items()}  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def found(study: Study, size: Size, out: Path) -> dict[str, Found]:
 
 def expected(study: Study, size: Size) -> dict[str, Found]:
     """The same before anything is generated, from the jobs."""
-    if size.shipped:
+    if not size.generates:
         return found(study, size, Path())
     return {name: Found(f"generated:{name}", job.events, job.true_mass, job.decay_mode)
             for name, job in jobs(study, size).items()}  # fmt: skip

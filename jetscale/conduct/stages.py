@@ -25,6 +25,7 @@ from jetscale.conduct.table import Place, Ranked, Row
 from jetscale.config import build, difference, dump_yaml, read_yaml
 from jetscale.data.work import each, said
 from jetscale.errors import ConfigError, JetscaleError, TrainError, nearest
+from jetscale.evaluate.logs import seconds
 from jetscale.events import write_text
 from jetscale.run import Run
 from jetscale.shape import shape
@@ -123,20 +124,17 @@ def _refuse_another(work: Work) -> None:
             raise ConfigError(f"holds {others[0]!r} and no study", where=str(work.out), cure="choose another --out")
         return
     there = build(Study, read_yaml(file)[VERB], str(file))
-    if lines := difference(there, _kept(work)):
-        shown = "\n  ".join(lines)
+    here = work.study.at(work.name)
+    if not here.grown_from(there):
+        shown = "\n  ".join(difference(there, here))
         raise ConfigError(f"holds another study:\n  {shown}", where=f"--out {work.out}",
                           cure="choose another --out, or take back the change")  # fmt: skip
 
 
-def _kept(work: Work) -> Study:
-    return work.study.model_copy(update={"sizes": {work.name: work.size}})
-
-
-def conducting(work: Work, *, until: Stage = "report", seconds: float | None = None) -> Iterator[Progress]:
+def conducting(work: Work, *, until: Stage = "report", most_s: float | None = None) -> Iterator[Progress]:
     """Go through the stages; whatever is there from an earlier time is taken as it is. It needs a Ray at hand.
 
-    With `seconds` no piece of work is begun that would probably not be done in time; `left` then says what is left.
+    With `most_s` seconds no piece of work is begun that would probably not be done in time; `left` says what is left.
 
     Raises:
         ConfigError, DataError: see `check`.
@@ -145,8 +143,8 @@ def conducting(work: Work, *, until: Stage = "report", seconds: float | None = N
     """
     check(work)
     work.out.mkdir(parents=True, exist_ok=True)
-    write_text(work.out / KEPT, dump_yaml({VERB: _kept(work).values()}))
-    clock, wanted = Clock(seconds), STAGES[: STAGES.index(until) + 1]
+    write_text(work.out / KEPT, dump_yaml({VERB: work.study.at(work.name).values()}))
+    clock, wanted = Clock(most_s), STAGES[: STAGES.index(until) + 1]
     yield from _sampled(work, clock)
     if "label" not in wanted or not samples.complete(work.study, work.size, work.out):
         return
@@ -163,7 +161,7 @@ def conducting(work: Work, *, until: Stage = "report", seconds: float | None = N
         yield Progress("report", 0, 1)
         rows = [row for method in work.methods for row in judged[method.key][0]]
         ranks = [one for method in work.methods for one in judged[method.key][1]]
-        report.write(_kept(work), work.size, work.out, found, rows, ranks,
+        report.write(work.study.at(work.name), work.size, work.out, found, rows, ranks,
                      {point: work.folder(point) for point in work.study.trainings(work.size)})  # fmt: skip
         yield Progress("report", 1, 1)
 
@@ -204,6 +202,7 @@ def _trained(work: Work, loss: Loss, found: Mapping[str, Found], clock: Clock) -
     runs = {point.name: work.run(point, found) for point in work.points(loss)}
     missing = [point.name for point in untrained(work, loss)]
     done = [name for name in runs if name not in missing]
+    clock.longest[loss] = max([seconds(work.out / RUNS / name) or 0.0 for name in done], default=0.0)
     for batch in _batches(missing, clock, parallel(runs)) or [[]]:
         if batch and not clock.allows(loss):
             return
