@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from jetscale.bench.commands import bench
+from jetscale.cli.audit import audit
 from jetscale.cli.events import events
 from jetscale.cli.samples import samples
 from jetscale.cli.study import study
@@ -30,6 +31,7 @@ app.add_typer(events)
 app.add_typer(samples)
 app.add_typer(study)
 app.add_typer(sweep)
+app.add_typer(audit)
 app.add_typer(bench)
 
 
@@ -43,7 +45,7 @@ SEVERAL = ("--events", "--classical")
 
 def spread(words: Sequence[str]) -> list[str]:
     """`report RUN --events A B` as `--events A --events B`, which is what the parser knows; --classical likewise."""
-    if not words or words[0] != "report":
+    if not words or words[0] not in ("report", "audit"):
         return list(words)
     found: list[str] = []
     for word in words:
