@@ -45,15 +45,15 @@ def check(sweep: Sweep, candidates: Sequence[Candidate]) -> dict[str, Counted]:
 def check_metric(sweep: Sweep, candidates: Sequence[Candidate]) -> None:
     """The metric must be a figure of every trial's validation, and mean the same in all of them."""
     name = sweep.metric.name
-    for one in {candidate.run.system: candidate for candidate in candidates}.values():
-        known = figure_names(one.run)
-        if name not in known:
-            raise ConfigError(f"no trial reports {name!r}", where="metric.name", cure=nearest(name, known))
     changing = [key for key in sweep.axes if key.split(".")[0] not in SAME_LOSS]
     if name.startswith(TERM) and changing:
         raise ConfigError(f"{name!r} is a loss, and the axis {changing[0]} changes what that is: it would compare "
                           "trials that are measured differently", where="metric.name",
                           cure="choose a figure of the masses, as f10 or mass_auc")  # fmt: skip
+    for one in {candidate.run.system: candidate for candidate in candidates}.values():
+        known = figure_names(one.run)
+        if name not in known:
+            raise ConfigError(f"no trial reports {name!r}", where="metric.name", cure=nearest(name, known))
     if not sweep.judge:
         _refuse_other_rows(candidates)
 

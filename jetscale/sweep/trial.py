@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 from typing import NamedTuple
 
+from jetscale.config import Values, build
 from jetscale.data.work import said
 from jetscale.errors import JetscaleError
 from jetscale.events import write_text
@@ -31,6 +32,14 @@ class Trial(NamedTuple):
     def large(self) -> bool:
         """Whether it is a Ray Train run of its own, instead of a training in the trial's process."""
         return self.run.scale.launch == "ray"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """To another process the run goes as plain values: a user's own system is no module that it could import."""
+        return _received, (self.name, self.run.values(), self.folder, self.counted, self.rungs)
+
+
+def _received(name: str, run: Values, folder: Path, counted: Counted, rungs: Rungs | None) -> Trial:
+    return Trial(name, build(Run, run, f"trial {name}"), folder, counted, rungs)
 
 
 def here(run: Run) -> Run:

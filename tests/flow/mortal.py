@@ -1,5 +1,6 @@
 """A system of a user's own: the jet assigner, in whose training a worker or everything can be killed."""
 
+import json
 import os
 import signal
 import time
@@ -35,9 +36,16 @@ class Mortal(Task):
 
     def loss(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         if net.training:
+            self._say(batch)
             self._die(batch.at.step)
             time.sleep(0.3 if batch.at.step > 20 and (Path(self.notes) / "slow").exists() else 0.0)
         return ASSIGNER.loss(net, batch)
+
+    def _say(self, batch: Batch) -> None:
+        """Note in which process a training begins."""
+        if batch.at.step == 0 and self.notes:
+            with (Path(self.notes) / "pids").open("a") as notes:
+                notes.write(json.dumps({"seed": batch.seed, "pid": os.getpid()}) + "\n")
 
     def _die(self, step: int) -> None:
         note = Path(self.notes) / "died"
