@@ -98,6 +98,18 @@ def ingest(
     _measure("ingest", keep, out, lambda folder, say: measured(folder, size, large, batch, rounds, say))
 
 
+@bench.command("grouping", epilog="Example: jetscale bench grouping --rounds 3 --out grouping.json")
+def grouping(
+    events: Annotated[int, typer.Option(metavar="N", min=1000, help="events of the fast sides")] = 1_000_000,
+    rounds: Rounds = 5,
+    out: Json = None,
+) -> None:
+    """Minimum mass asymmetry of many events at once against the published head for 2 + 2 of 5 jets: about 1 minute."""
+    from jetscale.bench.grouping import grouping as measured
+
+    _measure("grouping", None, out, lambda _, say: measured(events, rounds, say))
+
+
 def _measure(what: str, keep: Path | None, out: Path | None, measure: Callable[[Path, Say], Result]) -> None:
     """Make a benchmark in a folder that stays or goes, show its table, write its figures."""
     if out is not None and out.is_dir():
