@@ -110,6 +110,20 @@ def grouping(
     _measure("grouping", None, out, lambda _, say: measured(events, rounds, say))
 
 
+@bench.command("sweep", epilog="Example: jetscale bench sweep --trials 8 --seconds 10 --out sweep.json")
+def sweep(
+    trials: Annotated[int, typer.Option(metavar="N", min=2, help="trainings on both sides")] = 24,
+    seconds: Annotated[float, typer.Option(metavar="S", min=0.5, help="of one training, about, on one core")] = 30.0,
+    rounds: Rounds = 1,
+    out: Json = None,
+    keep: Kept = None,
+) -> None:
+    """Many trainings on Ray Tune against the same ones after each other in one process: about 20 minutes."""
+    from jetscale.bench.sweep import sweep as measured
+
+    _measure("sweep", keep, out, lambda folder, say: measured(folder, trials, seconds, rounds, say))
+
+
 def _measure(what: str, keep: Path | None, out: Path | None, measure: Callable[[Path, Say], Result]) -> None:
     """Make a benchmark in a folder that stays or goes, show its table, write its figures."""
     if out is not None and out.is_dir():
