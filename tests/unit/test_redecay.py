@@ -139,10 +139,10 @@ def test_every_number_of_bodies_is_chosen_about_equally_often_and_by_the_event_a
 
 
 def test_the_sample_is_signal_with_other_decays_and_passes_its_cuts(some, tmp_path):
-    made = redecay(some, tmp_path / "new", how(bodies=[4, 5, 6]))
+    made = redecay(some, tmp_path / "new", how(bodies=[3, 5, 6]))
     table, old = made.read(), some.read()
     assert made.schema == some.schema and made.manifest.cuts == some.manifest.cuts
-    assert set(table["decay_mode"].to_pylist()) == {4, 5, 6} and set(table["true_mass"].to_pylist()) == {1300}
+    assert set(table["decay_mode"].to_pylist()) == {3, 5, 6} and set(table["true_mass"].to_pylist()) == {1300}
     assert not set(table["event_id"].to_pylist()) & set(old["event_id"].to_pylist())
     pt, eta, ancestry, quark = lists(made, "jet_pt", "jet_eta", "jet_parent_ancestry", "jet_parent_quark")
     assert ak.all(pt > 30) and ak.all(abs(eta) < 2.8) and ak.max(ak.num(pt)) <= 12
@@ -150,7 +150,7 @@ def test_the_sample_is_signal_with_other_decays_and_passes_its_cuts(some, tmp_pa
     assert ak.all(pt[:, 1:] <= pt[:, :-1]) and ak.all(ancestry == quark)
     by = made.manifest.made_by
     assert len(made) + sum(by["rejected"].values()) == 300
-    assert by["of"][0]["fingerprint"] == some.fingerprint and by["settings"]["bodies"] == [4, 5, 6]
+    assert by["of"][0]["fingerprint"] == some.fingerprint and by["settings"]["bodies"] == [3, 5, 6]
     # An event keeps its weight and its own column, a jet follows the one it is like.
     rows = [int(own) for own in table["own"].to_pylist()]
     assert rows == sorted(set(rows))

@@ -20,6 +20,7 @@ from jetscale.data.truth import (
     sources,
     together,
 )
+from jetscale.physics.decays import boost, phase_space
 
 FIELDS = ("pt", "eta", "phi", "mass", "ancestry", "quark")
 
@@ -247,3 +248,24 @@ def test_ancestry_gives_the_mass_back_where_the_quark_label_loses_radiation(glui
         ]
         close[label] = np.mean(np.abs(np.mean(groups, axis=0) / job.mass - 1) < 0.1)
     assert close["ancestry"] > 0.65 > 0.55 > close["quark"] > 0.2
+
+
+@pytest.mark.parametrize("quarks", [[1, -1, 2, -2], [2, 1, 3, 4, -4], [1, -1, 2, -2, 3, -3]])
+def test_gluinos_go_to_other_numbers_of_quarks_by_flat_phase_space_and_shower(quarks):
+    bodies = len(quarks)
+    values = {"name": "x", "process": "gluino_direct", "mass": 1300, "events": 100, "seed": 1, "mpi": False}
+    job = build(GenerateJob, {**values, "quarks": quarks}, "test")
+    particles = next(pythia.batches(pythia.start(job, 11), job)).particles
+    assert job.decay_mode == bodies and len(particles) == 100  # Pythia gave none up
+    source, hardest = sources(particles), []
+    for parent in (1, 2):
+        chosen = hard_quarks(particles, source) & (source == parent)
+        p4 = particles.p4_N4[chosen][:, [3, 0, 1, 2]].reshape(-1, bodies, 4)
+        whole = p4.sum(axis=1)
+        assert mass(summed(particles, chosen)) == pytest.approx(np.full(100, 1300.0), abs=1.0)
+        hardest += (boost(p4, -whole[:, 1:] / whole[:, :1])[..., 0].max(axis=1) / 1300).tolist()
+    flat = phase_space(np.ones(20_000), bodies, np.random.default_rng(1))[..., 0].max(axis=1)
+    assert np.mean(hardest) == pytest.approx(flat.mean(), abs=4 * flat.std() / np.sqrt(200))
+    assert np.std(hardest) == pytest.approx(flat.std(), rel=0.25)
+    last = last_partons(particles) & (source > 0)
+    assert last.sum() > 1.5 * 2 * bodies * len(particles)  # there are showers
