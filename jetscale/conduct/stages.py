@@ -283,6 +283,8 @@ def places(study: Study, found: Mapping[str, Found]) -> dict[str, Place]:
     masses, modes = [one.true_mass for one in trained], {one.decay_mode for one in trained}
     kinds: dict[str, Place] = {}
     for name, one in found.items():
+        if name == study.background:
+            continue
         if one.decay_mode not in modes:
             kinds[name] = "decay"
         elif name not in study.holdouts:

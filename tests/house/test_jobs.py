@@ -26,6 +26,15 @@ def test_the_job_loads(job):
         from jetscale.data.ingest.job import load
 
         assert load(job).files
+    elif verb == "study":
+        from jetscale.conduct.samples import expected
+        from jetscale.study import load
+
+        study = load(job)
+        for size in study.sizes.values():
+            found = expected(study, size)
+            shapes = {study.run(size, point, found).scale.shape for point in study.trainings(size)}
+            assert {shape for shape in shapes if not (ROOT / "cluster" / "shapes" / f"{shape}.yaml").is_file()} == set()
     else:
         assert verb == "generate", f"no verb {verb!r}"
         from jetscale.data.generate import load
