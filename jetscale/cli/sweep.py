@@ -68,8 +68,11 @@ def _run(family: Sweep, out: Path, terminal: Terminal) -> Progress:
     from jetscale.sweep.sweep import sweeping
 
     terminal.begun += 1
-    terminal.say(f"1/2 training in {out}; the first trial starts with Ray, after about 20 s")
+    found = sweeping(family, out)
+    progress = next(found)  # checked: what is refused is refused here
+    terminal.say(f"1/2 training in {out}; the first trial begins about 20 s after Ray")
     with Standings(terminal, family.metric) as standings:
-        for progress in sweeping(family, out):
+        standings.show(progress.outcomes, progress.planned)
+        for progress in found:
             standings.show(progress.outcomes, progress.planned)
     return progress

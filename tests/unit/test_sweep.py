@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from jetscale.axes import Asha, Metric, Optuna, Sweep, load
-from jetscale.config import Values, build
+from jetscale.cli import main
+from jetscale.config import Values, build, dump_yaml
 from jetscale.errors import ConfigError, DataError, TrainError
 from jetscale.events import Events
 from jetscale.run import Run
@@ -364,3 +365,44 @@ def test_a_trial_of_one_worker_is_the_same_work_in_its_own_process(toys):
     assert here(run).name(names) == run.name(names)
     assert isinstance(run.stream.samples["one"], Source)
     check_metric(sweep(toys, RATES), sweep(toys, RATES).trials())
+
+
+def written(family: Sweep, place: Path) -> Path:
+    file = place / "sweep.yaml"
+    file.write_text(dump_yaml({"sweep": family.values()}))
+    return file
+
+
+def test_the_command_lists_its_trials_and_makes_nothing(toys, tmp_path, capfd):
+    file = written(sweep(toys, {**RATES, **LOSSES}), tmp_path)
+    assert main(["sweep", str(file), "--out", str(tmp_path / "out"), "--dry"]) == 0
+    said = capfd.readouterr().out
+    assert "rate=0.001,loss_on=mass,seed=1\n" in said and said.endswith("4 trials\n")
+    assert not (tmp_path / "out").exists()
+    search = {"optuna": {"trials": 5, "seeds": 2}}
+    draws = written(sweep(toys, {"task.width": {"integer": [8, 9]}}, search=search), tmp_path)
+    assert main(["sweep", str(draws), "--out", str(tmp_path / "out"), "--dry"]) == 0
+    assert capfd.readouterr().out == "10 trials, which Optuna draws as it goes\n"
+
+
+def test_the_command_refuses_and_leaves_nothing(toys, tmp_path, capfd):
+    file = written(sweep(toys, LOSSES, **LABEL), tmp_path)
+    assert main(["sweep", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert "'loss_label' is a loss" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(["sweep", str(tmp_path / "none.yaml"), "--out", str(tmp_path / "out")]) == 2
+
+
+def test_the_command_ends_in_a_page_and_the_next_command(toys, tmp_path, capfd, monkeypatch):
+    """Of trials that are done already: Ray is not needed for them."""
+    family, out = sweep(toys, RATES), tmp_path / "out"
+    for one in family.trials():
+        launch.train(here(one.run), out / "trials" / one.name)
+    folder.claim(family, tmp_path / "claimed")
+    (tmp_path / "claimed" / "sweep.yaml").rename(out / "sweep.yaml")
+    monkeypatch.setattr(trials, "cluster", lambda *_: pytest.fail("Ray was started"))
+    assert main(["sweep", str(written(family, tmp_path)), "--out", str(out)]) == 0
+    said = capfd.readouterr().out
+    assert "2 trials: 2 done" in said and f"the report is {out}/index.html" in said
+    assert f"next: jetscale report {out.absolute()}/trials/rate=0.0" in said
+    assert (out / "index.html").is_file() and (out / "trials.parquet").is_file()
