@@ -26,6 +26,11 @@ def test_the_job_loads(job):
         from jetscale.data.ingest.job import load
 
         assert load(job).files
+    elif verb == "sweep":
+        from jetscale.axes import load
+
+        (shape,) = {one.run.scale.shape for one in load(job).trials()}
+        assert (ROOT / "cluster" / "shapes" / f"{shape}.yaml").is_file()
     elif verb == "study":
         from jetscale.conduct.samples import expected
         from jetscale.study import load
