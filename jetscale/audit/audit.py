@@ -86,7 +86,10 @@ def audit(function: Subject | Function, tables: Mapping[str, pa.Table] | None = 
     toys = bank(off_grid(known), events, seed)
     chosen = {name: _some(table, name, events, seed) for name, table in (tables or {TOYS: toys}).items()}
     before = {name: subject(table) for name, table in chosen.items()}
-    symmetry = {probe: _violation(subject, chosen, before, probe, seed) for probe in names()}
+    symmetry = {
+        probe: _violation(subject, chosen, before, probe, seed)
+        for probe in sorted(names(), key=list(Thresholds.model_fields).index)
+    }
     found = [judge(probe, *estimate, limits) for probe, estimate in symmetry.items()]
     digests = {TOYS: digest([off_grid(known).tolist(), events, seed]), **(data or {})}
     report = Report(subject, {name: digests.get(name, "") for name in chosen}, limits.digest(), symmetry, tuple(found))

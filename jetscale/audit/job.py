@@ -95,16 +95,24 @@ class Audit(Config):
         return resolve([first, *((f"set {key}", _nested(key, value)) for key, value in self.set.items())], VERB).run
 
 
+class Cell(NamedTuple):
+    """What a signal sample holds: one true mass in GeV, one decay mode, so many events."""
+
+    mass: float
+    mode: float
+    events: int
+
+
 class Plan(NamedTuple):
     """The trainings of an audit.
 
-    `cells` are (mass, decay mode) by signal sample, `parts` the samples that are left out together, `compositions`
+    `cells` are the signal samples by name, `parts` the samples that are left out together, `compositions`
     those that are trained on. `runs` are the trainings by the names of their folders; `trained` says which of them has
     a composition and a seed, `weighted` which one a weight of the background and a seed.
     """
 
     base: Run
-    cells: Mapping[str, tuple[float, float]]
+    cells: Mapping[str, Cell]
     backgrounds: tuple[str, ...]
     parts: Mapping[str, tuple[str, ...]]
     compositions: Mapping[str, tuple[str, ...]]
@@ -153,15 +161,16 @@ def plan(audit: Audit) -> Plan:
     }, **_own(audit, cells)}  # fmt: skip
     seeds = range(base.seed, base.seed + audit.seeds)
     runs: dict[str, Run] = {}
-    trained = {(name, seed): _add(runs, base, {"train": name, "seed": seed}, samples, backgrounds)
+    trained = {(name, seed): _add(runs, base, {"train": name, "seed": seed}, samples, cells)
                for name, samples in compositions.items() for seed in seeds}  # fmt: skip
     return Plan(base, cells, backgrounds, parts, compositions, runs, trained,
-                _scanned(audit, base, tuple(cells), backgrounds, runs))  # fmt: skip
+                _scanned(audit, base, cells, backgrounds, runs))  # fmt: skip
 
 
-def _cells(run: Run) -> tuple[dict[str, tuple[float, float]], tuple[str, ...]]:
-    """(mass in GeV, decay mode) of every signal sample, and the names of the backgrounds."""
-    cells, backgrounds = {}, []
+def _cells(run: Run) -> tuple[dict[str, Cell], tuple[str, ...]]:
+    """What every signal sample holds, and the names of the backgrounds."""
+    cells: dict[str, Cell] = {}
+    backgrounds = []
     for name in run.stream.samples:
         table = truth(run, name, ("true_mass", "decay_mode"))
         if table is None:
@@ -176,19 +185,22 @@ def _cells(run: Run) -> tuple[dict[str, tuple[float, float]], tuple[str, ...]]:
             what = f"holds {len(found)} masses and decay modes" if len(found) != 1 else "has no true mass"
             raise DataError(f"{what}, and a cell of the audit has one", where=run.stream.samples[name].events,
                             cure="give one sample for each mass and decay mode; jetscale skim makes them")  # fmt: skip
-        cells[name] = found.pop()
+        cells[name] = Cell(*found.pop(), table.num_rows)
+    if not cells:
+        raise ConfigError("the job has no signal sample: nothing could be left out", where=f"{VERB}.job",
+                          cure="give stream.samples some with a true mass")  # fmt: skip
     return cells, tuple(backgrounds)
 
 
-def _parts(cells: Mapping[str, tuple[float, float]], leave_out: str) -> dict[str, tuple[str, ...]]:
+def _parts(cells: Mapping[str, Cell], leave_out: str) -> dict[str, tuple[str, ...]]:
     said = {
-        name: {"sample": name, "mode": f"{mode:g}-quarks", "mass": f"{mass:g}-GeV"}[leave_out]
-        for name, (mass, mode) in cells.items()
+        name: {"sample": name, "mode": f"{cell.mode:g}-quarks", "mass": f"{cell.mass:g}-GeV"}[leave_out]
+        for name, cell in cells.items()
     }
     return {part: tuple(name for name in cells if said[name] == part) for part in said.values()}
 
 
-def _own(audit: Audit, cells: Mapping[str, tuple[float, float]]) -> dict[str, tuple[str, ...]]:
+def _own(audit: Audit, cells: Mapping[str, Cell]) -> dict[str, tuple[str, ...]]:
     for name, samples in audit.compositions.items():
         for sample in samples:
             if sample not in cells:
@@ -197,7 +209,7 @@ def _own(audit: Audit, cells: Mapping[str, tuple[float, float]]) -> dict[str, tu
     return dict(audit.compositions)
 
 
-def _scanned(audit: Audit, base: Run, signals: tuple[str, ...], backgrounds: tuple[str, ...], runs: dict[str, Run]
+def _scanned(audit: Audit, base: Run, cells: Mapping[str, Cell], backgrounds: tuple[str, ...], runs: dict[str, Run]
              ) -> dict[tuple[float, int], str]:  # fmt: skip
     """The trainings of a scan of the background's weight, which are added to the others."""
     if audit.influence is None:
@@ -212,20 +224,27 @@ def _scanned(audit: Audit, base: Run, signals: tuple[str, ...], backgrounds: tup
             values = {"train": ALL, f"{sample}.weight": weight, "seed": seed}
             if weight == base.stream.samples[sample].weight:  # that one is trained anyway
                 values = {"train": ALL, "seed": seed}
-            found[weight, seed] = _add(runs, base, values, signals, backgrounds, {sample: weight})
+            found[weight, seed] = _add(runs, base, values, tuple(cells), cells, {sample: weight})
     return found
 
 
-def _add(runs: dict[str, Run], base: Run, values: Mapping[str, Any], signals: Sequence[str], backgrounds: Sequence[str],
+def _add(runs: dict[str, Run], base: Run, values: Mapping[str, Any], signals: Sequence[str], cells: Mapping[str, Cell],
          weights: Mapping[str, float] | None = None) -> str:  # fmt: skip
-    """Put a run on some of the samples among the others; the name that it has there."""
+    """Put a run on some of the signals, and all backgrounds, among the others; the name that it has there.
+
+    The signals that are left take over the part of the others, so that the background's part in the loss does not
+    change along with the signal's composition.
+    """
     name = named(values, {})
     stream = base.stream.values()
-    kept = {key: {**source, "weight": (weights or {}).get(key, source["weight"])}
-            for key, source in stream["samples"].items() if key in signals or key in backgrounds}  # fmt: skip
-    total = sum(source["share"] or 0.0 for source in kept.values())
-    if total:
-        kept = {key: {**source, "share": source["share"] / total} for key, source in kept.items()}
+    kept = {key: {**source, **({"weight": weights[key]} if weights and key in weights else {})}
+            for key, source in stream["samples"].items() if key in signals or key not in cells}  # fmt: skip
+    samples = base.stream.samples
+    counts = "weight" if samples[signals[0]].share is None else "share"
+    size = {key: cell.events * samples[key].weight if counts == "weight" else samples[key].share or 0.0
+            for key, cell in cells.items()}  # fmt: skip
+    for key in signals:
+        kept[key][counts] *= sum(size.values()) / sum(size[one] for one in signals)
     stream |= {"samples": kept, "epoch_of": stream["epoch_of"] if stream["epoch_of"] in kept else None}
     runs[name] = base.but(stream=stream, seed=values["seed"])
     return name

@@ -69,9 +69,10 @@ def components(response_KP: Floats, group_K: Ints) -> Floats:
     By the K products of functions with each other, which are far fewer than the P of probes.
     """
     deviation_P = np.sqrt(_squares(response_KP, group_K).sum(0) / (len(group_K) - group_K.max() - 1))
-    # What no seed changes has no spread of its own: it gets a part of the typical one, and never less than rounding.
+    # Few seeds give a bad deviation of each probe, and dividing by one that is too small by chance would make F large:
+    # half of it is the typical one, which is never less than rounding.
     typical = max(float(np.median(deviation_P)), LEAST * float(np.abs(response_KP).mean()), np.finfo(float).tiny)
-    standard_KP = (response_KP - response_KP.mean(0)) / np.maximum(deviation_P, 0.1 * typical)
+    standard_KP = (response_KP - response_KP.mean(0)) / np.sqrt(0.5 * (deviation_P**2 + typical**2))
     square_C, axis_KC = np.linalg.eigh(standard_KP @ standard_KP.T)
     number = min(COMPONENTS, len(group_K) - 1, response_KP.shape[1])
     largest = np.argsort(square_C)[::-1][:number]

@@ -64,13 +64,14 @@ def measure(job: Audit, planned: Plan, outcomes: Mapping[str, Outcome]) -> Repor
         TrainError: a training that has not come to its end.
     """
     check(outcomes)
-    masses = sorted({mass for mass, _ in planned.cells.values()})
+    masses = sorted({cell.mass for cell in planned.cells.values()})
     probes = bank(off_grid(masses), job.probes, job.seed, off_shell=OFF_SHELL)
     tables = {name: held_out(planned.base, name, job.events) for name in (*planned.cells, *planned.backgrounds)}
     found = {name: _measured(job, planned, of_run(outcomes[name].folder, job.column, known=True), probes, tables)
              for name in planned.runs}  # fmt: skip
     first = outcomes[planned.trained[ALL, planned.base.seed]]
-    subject = of_run(first.folder, job.column, known=True)._replace(trained_on=tuple(masses))
+    subject = of_run(first.folder, job.column, known=True)
+    subject = subject._replace(name=Path(planned.base.system).stem, trained_on=tuple(masses))
     report = audit(subject, thresholds=job.thresholds, events=job.probes, seed=job.seed)
     fewest = min(tables[name].num_rows for name in planned.cells)
     matrix, verdicts = _matrix(job, planned, found, fewest)
@@ -119,7 +120,7 @@ def held_out(run: Run, name: str, most: int) -> pa.Table:
 
 def _measured(job: Audit, planned: Plan, subject: Subject, probes: pa.Table, tables: Mapping[str, pa.Table]
               ) -> Measured:  # fmt: skip
-    signals = {name: _table(subject, tables[name], planned.cells[name][0]) for name in planned.cells}
+    signals = {name: _table(subject, tables[name], planned.cells[name].mass) for name in planned.cells}
     quality = {name: figures([job.quality], table)[job.quality] for name, table in signals.items()}
     position = np.nan
     if job.influence:
@@ -159,7 +160,7 @@ def _matrix(job: Audit, planned: Plan, found: Mapping[str, Measured], events: in
     for part, places in columns.items():
         left_SC[:, places] = out[part][:, places]
     summary = transfer(out_SDD, full_SD, list(parts), events, permutations=job.permutations, seed=job.seed)
-    inside = sides(planned.cells, parts)
+    inside = sides({name: (cell.mass, cell.mode) for name, cell in planned.cells.items()}, parts)
     gaps: dict[str, Estimate | None] = {}
     for name, wanted in (("interpolation", True), ("extrapolation", False)):
         places = [n for n, cell in enumerate(cells) if inside[cell] == wanted]

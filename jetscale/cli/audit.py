@@ -129,7 +129,7 @@ def _end(report: Report, out: Path, said: str, terminal: Terminal) -> None:
                      f"{f'  {verdict.note}' if verdict.note else ''}", STYLES.get(verdict.state, "dim"))  # fmt: skip
     terminal.say(f"the audit is {page}")
     if failed(report.verdicts):
-        raise JetscaleError(sentence(report), where=report.subject.name, cure=f"see {page}")
+        raise JetscaleError(sentence(report), cure=f"see {page}")
 
 
 def _masses(text: str) -> tuple[float, ...] | None:

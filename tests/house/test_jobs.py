@@ -40,6 +40,10 @@ def test_the_job_loads(job):
             found = expected(study, size)
             shapes = {study.run(size, point, found).scale.shape for point in study.trainings(size)}
             assert {shape for shape in shapes if not (ROOT / "cluster" / "shapes" / f"{shape}.yaml").is_file()} == set()
+    elif verb == "audit":
+        from jetscale.audit.job import load, plan
+
+        assert plan(load(job)).runs
     else:
         assert verb == "generate", f"no verb {verb!r}"
         from jetscale.data.generate import load
