@@ -37,10 +37,13 @@ def sentence(judged: Mapping[str, Sequence[Claim]]) -> str:
     said = []
     for readout, claims in judged.items():
         names = {word: [claim.name for claim in claims if claim.verdict == word] for word in COLOURS}
-        parts = [f"{' and '.join(some) if len(some) < 3 else ', '.join(some)} {_verb(word, len(some))}"
-                 for word, some in names.items() if some]  # fmt: skip
+        parts = [f"{_listed(some)} {_verb(word, len(some))}" for word, some in names.items() if some]
         said.append(f"With the read-out {readout}, {'; '.join(parts)}.")
     return " ".join(said)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def _verb(word: str, number: int) -> str:

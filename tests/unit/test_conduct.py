@@ -101,7 +101,8 @@ def test_places_are_seen_from_the_mixed_masses():
     found["gluino-1500-750"] = Found("", 1, 1500.0, 5)
     assert places(study, found) == {
         "gluino-700": "outside", "gluino-900": "trained", "gluino-1100": "inside", "gluino-1300": "trained",
-        "gluino-1500": "outside", "gluino-1700": "outside", "gluino-1500-750": "decay", "squark-1500-750": "outside"}  # fmt: skip
+        "gluino-1500": "outside", "gluino-1700": "outside", "gluino-1500-750": "decay",
+        "squark-1500-750": "outside"}  # fmt: skip
 
 
 def test_the_estimate_counts_what_is_left(tmp_path):
@@ -209,7 +210,7 @@ def test_the_plane_has_filled_and_empty_markers_and_a_panel_for_every_hold_out()
 def test_the_sentence_sums_the_verdicts_up():
     assert page.sentence({"argmax": stages.report.claims.judge(evidence(best))}).startswith("With the read-out argmax,")
     made = {"mbr": [stages.report.claims.Claim(name, "", 1, "", ()) for name in ("C1", "C2", "C3")]}
-    assert page.sentence(made) == "With the read-out mbr, C1, C2, C3 are undecided."
+    assert page.sentence(made) == "With the read-out mbr, C1, C2 and C3 are undecided."
 
 
 def test_a_claim_that_no_read_out_changes_stands_once():
