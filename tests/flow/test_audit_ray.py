@@ -21,7 +21,8 @@ def test_a_job_is_audited_and_what_is_trained_is_kept(tmp_path: Path) -> None:
            "stream": {"samples": {name: {"events": str(events.path)} for name, events in samples.items()}},
            "track": {"wandb": False}, "scale": {"engine": "torch", "events_per_step": 24}}  # fmt: skip
     values = {"train": job, "seeds": 2, "events": 100, "probes": 200, "permutations": 19,
-              "thresholds": {"scale": 1e-3, "extrapolation": None, "worst_transfer": None}}  # fmt: skip
+              "thresholds": {"scale": 1e-3, "extrapolation": None, "worst_transfer": None, "nearest_mass": None,
+                             "spread": None}}  # fmt: skip
     file, out = tmp_path / "audit.yaml", tmp_path / "out"
     file.write_text(yaml.safe_dump({"audit": values}))
     assert cli.main(["audit", str(file), "--out", str(out)]) == 0

@@ -64,7 +64,7 @@ def test_jets_are_moved_whole_and_within_their_event(toys: pa.Table) -> None:
 def test_a_boost_is_that_of_four_vectors() -> None:
     sample = Events.open("shipped:gluino-1100").read().slice(0, 200)
     change = moved("boost", sample, 2)
-    before_BJ4, mask_BJ = vectors(sample)
+    before_BJ4, _ = vectors(sample)
     after_BJ4, _ = vectors(change.table)
     first = after_BJ4[:, 0]
     # The rapidity of the first jet says by how much the event was boosted.
