@@ -119,8 +119,12 @@ class Task(Config):
     never its parts, so that sharded parameters are gathered.
     """
 
-    columns: ClassVar[Schema]
     outputs: ClassVar[Schema]
+
+    @property
+    @abstractmethod
+    def columns(self) -> Schema:
+        """What a batch must hold: one schema for all tasks of a class (a ClassVar), or one that its settings decide."""
 
     def needs(self) -> Mapping[str, Aggregate]:
         """What must be fitted over the training part before a network can be built, by name."""

@@ -10,6 +10,7 @@ symmetries. The loss is the cross-entropy of the true assignment plus the expect
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple, Self, final
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from jetscale import metrics
+from jetscale.aggregates import Moments
 from jetscale.config import Config, Values
 from jetscale.events import complete
 from jetscale.nn.attention import PairBiasedStack
@@ -40,8 +42,8 @@ from jetscale.physics.assignments import (
 from jetscale.physics.candidates import FEATURES, candidates, drawn, kinematics, members, over, pairs, place
 from jetscale.physics.groupings import reconstruct
 from jetscale.physics.kinematics import mass, p4
-from jetscale.schema import ASSIGNMENT, JET_EVENTS, Schema
-from jetscale.task import NOTHING, Batch, Fitted, Task
+from jetscale.schema import ASSIGNMENT, JET_EVENTS, SUBSTRUCTURE, Column, Schema, lengths
+from jetscale.task import NOTHING, Aggregate, Batch, Fitted, Task
 
 FIGURES = ("f10", "peak_fraction", "width", "median", "mass_auc", "relative_signal_position", "jet_accuracy")
 JET_FEATURES, PAIR_FEATURES = 7, 5
@@ -69,7 +71,6 @@ class Terms(Config):
 class Enumerator(Task):
     """Score all assignments of the leading jets to two parents or to none."""
 
-    columns: ClassVar[Schema] = JET_EVENTS
     outputs: ClassVar[Schema] = ASSIGNMENT
 
     jets: int = Field(12, ge=2, description="jets of highest pt that are looked at; the others belong to none")
@@ -80,6 +81,7 @@ class Enumerator(Task):
     heads: int = Field(4, ge=1)
     inputs: Literal["absolute", "ht"] = Field("ht", description="whether the network is told HT, or ratios to it alone")
     label: Literal["ancestry", "quark"] = "ancestry"
+    extra: tuple[str, ...] = Field((), description="more columns of jets to look at: jet_n_constituent, jet_width, ...")
     terms: Terms = Terms()
     sampled: int | None = Field(600, gt=0, description="candidates drawn per training step; null: all, slower")
     readout: Readout = Field(
@@ -98,11 +100,23 @@ class Enumerator(Task):
             raise ValueError(f"width = {self.width} is not divided by heads = {self.heads}")
         return self
 
+    @property
+    def columns(self) -> Schema:
+        """Those of jet events, and the extra ones; these are float32, but for those that jetscale itself defines."""
+        found = [SUBSTRUCTURE[name] if name in SUBSTRUCTURE else
+                 Column(name=name, of="jet", dtype="float32", unit="", doc="a number of every jet")
+                 for name in self.extra]  # fmt: skip
+        return JET_EVENTS.plus(*found)
+
+    def needs(self) -> Mapping[str, Aggregate]:
+        """Mean and deviation of the extra columns."""
+        return {"extra": Moments(self._extra, self.extra)} if self.extra else {}
+
     def build(self, seed: int, fitted: Fitted = NOTHING) -> nn.Module:
         """The network with fresh weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return CandidateNetwork(self)
+            return CandidateNetwork(self, fitted["extra"] if self.extra else None)
 
     def weights(self, batch: Batch) -> dict[str, Tensor]:
         """The row's weight where the term's truth is known, and there are jets enough for a candidate."""
@@ -159,7 +173,13 @@ class Enumerator(Task):
 
     def toy(self, n: int, seed: int) -> pa.Table:
         """Pairs of 3-body decays at five masses with five extra jets, smeared by 6 %, and light pairs as background."""
-        return complete(toys.pairs(n, np.random.default_rng(seed), extra=5), where="toy")
+        dice = np.random.default_rng(seed)
+        table = complete(toys.pairs(n, dice, extra=5), where="toy")
+        offsets = np.concatenate([[0], np.cumsum(lengths(table, "jet", JET_EVENTS))]).astype(np.int32)
+        for name in self.extra:  # says nothing of the jets
+            values = pa.array((50 * dice.random(offsets[-1])).astype(self.columns[name].dtype))
+            table = table.append_column(self.columns.arrow.field(name), pa.ListArray.from_arrays(offsets, values))
+        return table
 
     def _choice(self, posterior: Posterior, log_p_BJK: Tensor, p4_BJ4: Tensor, mask_BJ: Tensor) -> Choice:
         if self.readout == "argmax":
@@ -215,7 +235,15 @@ class Enumerator(Task):
         pt_BJ = torch.where(batch.mask("jet"), batch["jet_pt"], -1.0)
         order_BJ = pt_BJ.argsort(dim=1, descending=True)[:, : self.jets]  # stable: ONNX has none
         columns = (batch["jet_pt"], batch["jet_eta"], batch["jet_phi"], batch["jet_mass"], batch.mask("jet"))
-        return Seen(order_BJ, *(self._taken(column_BJ, order_BJ) for column_BJ in columns))
+        taken = [self._taken(column_BJ, order_BJ) for column_BJ in columns]
+        extra = [self._taken(batch[name].float(), order_BJ) for name in self.extra]
+        taken.append(torch.stack(extra, -1) if extra else taken[0].new_zeros(*taken[0].shape, 0))
+        return Seen(order_BJ, *taken)
+
+    def _extra(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The extra columns (B, J, X), and their event's weight where there is a jet (B, J)."""
+        values_BJX = torch.stack([batch[name].float() for name in self.extra], -1)
+        return values_BJX, batch.mask("jet") * batch.weight_B[:, None]
 
     def _taken(self, column_BJ: Tensor, order_BJ: Tensor) -> Tensor:
         """The jets that are looked at: as many places as are enumerated, or more."""
@@ -236,7 +264,10 @@ class Enumerator(Task):
 
 
 class Seen(NamedTuple):
-    """The jets that are looked at, (B, J) each, in falling pt, and where in the batch they stand."""
+    """The jets that are looked at, (B, J) each, in falling pt, and where in the batch they stand.
+
+    `extra_BJX` holds their extra columns, of which there may be none.
+    """
 
     order_BJ: Tensor
     pt_BJ: Tensor
@@ -244,6 +275,7 @@ class Seen(NamedTuple):
     phi_BJ: Tensor
     mass_BJ: Tensor
     mask_BJ: Tensor
+    extra_BJX: Tensor
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -288,28 +320,35 @@ class Scored(NamedTuple):
 
 @final
 class CandidateNetwork(nn.Module):
-    """From jets (pt, eta, phi, mass; each (B, J)) and their mask to what `Scored` holds, float32.
+    """From jets (pt, eta, phi, mass; each (B, J)), their mask and extra columns to what `Scored` holds, float32.
 
     A candidate's score is the sum of its jets' none logits, of the logits of all pairs in a group, and of a small MLP
     of what the groups weigh. The four-vector algebra is done in double precision.
     """
 
-    def __init__(self, task: Enumerator) -> None:
+    def __init__(self, task: Enumerator, moments: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
-        self.task, hidden = task, 32
-        self.stack = PairBiasedStack(JET_FEATURES, PAIR_FEATURES, task.width, task.layers, task.heads)
+        self.task, hidden, inputs = task, 32, JET_FEATURES + len(task.extra)
+        if moments is not None:
+            self.register_buffer("mean_X", moments["mean"].clone())
+            self.register_buffer("deviation_X", moments["deviation"].clone())
+        self.stack = PairBiasedStack(inputs, PAIR_FEATURES, task.width, task.layers, task.heads)
         self.none = nn.Linear(task.width, 1)
         self.either, self.between = nn.Linear(task.width, hidden, bias=False), nn.Linear(PAIR_FEATURES, hidden)
         self.same = nn.Linear(hidden, 1)
         self.weighed, self.pooled = RowMLP(FEATURES, 16), nn.Linear(task.width, 16, bias=False)
 
     def forward(self, pt_BJ: Tensor, eta_BJ: Tensor, phi_BJ: Tensor, mass_BJ: Tensor, mask_BJ: Tensor,
-                drawn_C: Tensor | None = None, own_B: Tensor | None = None) -> tuple[Tensor, ...]:  # fmt: skip
+                extra_BJX: Tensor, drawn_C: Tensor | None = None, own_B: Tensor | None = None
+                ) -> tuple[Tensor, ...]:  # fmt: skip
         """Of all candidates, or of those drawn and behind them of each event's own."""
         p4_BJ4 = p4(pt_BJ.double(), eta_BJ.double(), phi_BJ.double(), mass_BJ.double()) * mask_BJ[..., None]
         jet_BJC, pair_BJJC = features(
             pt_BJ.double(), phi_BJ.double(), mass_BJ.double(), p4_BJ4, mask_BJ, self.task.inputs
         )
+        if self.task.extra:
+            shifted_BJX = (extra_BJX - self.get_buffer("mean_X")) / self.get_buffer("deviation_X")
+            jet_BJC = torch.cat((jet_BJC, torch.where(mask_BJ[..., None], shifted_BJX, 0.0)), -1)
         dtype = self.none.weight.dtype
         x_BJH = self.stack(jet_BJC.to(dtype), pair_BJJC.to(dtype), mask_BJ)
         none_BJ = torch.where(mask_BJ, self.none(x_BJH).squeeze(-1).float(), 0.0)
