@@ -1,4 +1,4 @@
-"""The readout of whole events: candidates counted, posterior and risk against a slow and plain evaluation."""
+"""The read-outs of whole events against slow and plain evaluations."""
 
 from itertools import product
 
@@ -6,7 +6,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from jetscale.physics.assignments import ASYMMETRY, IMPOSSIBLE, KERNEL, NEARLY, candidates, least_risk
+from jetscale.physics.assignments import (
+    ASYMMETRY,
+    IMPOSSIBLE,
+    KERNEL,
+    NEARLY,
+    Posterior,
+    independent,
+    jet_by_jet,
+    least_risk,
+    marginals,
+    most_probable,
+)
+from jetscale.physics.candidates import candidates
 from jetscale.physics.groupings import reconstruct
 from jetscale.physics.kinematics import p4
 
@@ -18,15 +30,6 @@ def _events(n: int, jets: int, seed: int = 1, sure: float = 2.0) -> tuple[Tensor
     logits = torch.randn(n, jets, 3, generator=dice) * sure
     counts = torch.randint(0, jets + 1, (n, 1), generator=dice)
     return logits.log_softmax(-1), p4(pt, eta, phi, pt * 0.1).double(), torch.arange(jets) < counts
-
-
-def test_candidates_are_all_assignments_but_for_the_names() -> None:
-    assert len(candidates(8)) == (3**8 - 2 * 2**8 + 1) // 2 + 1
-    labels = {tuple(row) for row in candidates(4).tolist()}
-    for assignment in product((0, 1, 2), repeat=4):
-        renamed = tuple(3 - label if label else 0 for label in assignment)
-        both_groups = {1, 2} <= set(assignment)
-        assert ((assignment in labels) + (renamed in labels) == 1) == both_groups or not any(assignment)
 
 
 def _slow(log_p_JK: Tensor, p4_J4: Tensor, mask_J: Tensor) -> tuple[list[int], float]:
@@ -57,7 +60,7 @@ def _twin(found: list[tuple[tuple[int, ...], float, float]], score: Tensor, n: i
 
 def test_least_risk_is_what_a_plain_evaluation_gives() -> None:
     log_p, vectors, mask = _events(25, 5, sure=0.3)
-    choice = least_risk(log_p, vectors, mask, keep=10_000)
+    choice = least_risk(independent(log_p, vectors, mask, asymmetry=ASYMMETRY), vectors, keep=10_000)
     for n in range(len(mask)):
         labels, confidence = _slow(log_p[n], vectors[n], mask[n])
         renamed = [3 - label if label else 0 for label in labels]
@@ -65,14 +68,26 @@ def test_least_risk_is_what_a_plain_evaluation_gives() -> None:
         assert choice.confidence_B[n].item() == pytest.approx(confidence, rel=1e-4)
 
 
+def _wide(*tensors: Tensor) -> list[Tensor]:
+    return [torch.nn.functional.pad(one, (*(0, 0) * (one.ndim - 2), 0, 3)) for one in tensors]
+
+
+def _all_readouts(log_p: Tensor, vectors: Tensor, mask: Tensor) -> list[Tensor]:
+    posterior = independent(log_p, vectors, mask, asymmetry=ASYMMETRY)
+    choices = [jet_by_jet(log_p, mask), most_probable(posterior), least_risk(posterior, vectors)]
+    for choice in choices:
+        assert (choice.assigned_BJ[~mask] == 0).all()
+        assert ((choice.confidence_B >= 0) & (choice.confidence_B < 1 + 1e-6)).all()
+    return [choice.assigned_BJ for choice in choices]
+
+
 def test_padded_jets_and_odd_events() -> None:
     log_p, vectors, mask = _events(40, 12)
-    choice = least_risk(log_p, vectors, mask)
-    assert (choice.assigned_BJ[~mask] == 0).all()
-    assert torch.isfinite(choice.confidence_B).all()
-    wide = least_risk(torch.nn.functional.pad(log_p, (0, 0, 0, 3)), torch.nn.functional.pad(vectors, (0, 0, 0, 3)),
-                      torch.nn.functional.pad(mask, (0, 3)))  # fmt: skip
-    assert wide.assigned_BJ[:, :12].equal(choice.assigned_BJ)
+    assert not mask.any(1).all() and mask.all(1).any()
+    for narrow, wide in zip(
+        _all_readouts(log_p, vectors, mask), _all_readouts(*_wide(log_p, vectors, mask)), strict=True
+    ):
+        assert wide[:, :12].equal(narrow)
 
 
 def test_a_certain_network_is_believed() -> None:
@@ -81,5 +96,77 @@ def test_a_certain_network_is_believed() -> None:
     labels[:, 0], labels[:, 1] = 1, 2
     mask[:, :2] = True
     certain = torch.nn.functional.one_hot(labels, 3).double().clamp_min(1e-30).log()
-    chosen = least_risk(certain, vectors, mask).assigned_BJ
-    assert chosen.equal(torch.where(mask, labels, 0))
+    for chosen in _all_readouts(certain, vectors, mask):
+        assert chosen.equal(torch.where(mask, labels, 0))
+
+
+def test_the_most_probable_assignment_is_what_a_plain_evaluation_gives() -> None:
+    log_p, vectors, mask = _events(30, 5, sure=0.5)
+    choice = most_probable(independent(log_p, vectors, mask))
+    every = [c for c in product((0, 1, 2), repeat=5) if {1, 2} <= set(c)] + [(0,) * 5]
+    for n in range(len(mask)):
+        real = mask[n].tolist()
+        p = {c: float(sum(log_p[n, j, k] for j, k in enumerate(c) if real[j]).exp() if any(real) else 1.0)
+             for c in every if not any(k and not real[j] for j, k in enumerate(c))}  # fmt: skip
+        both = {c: p[c] + p[tuple(3 - k if k else 0 for k in c)] for c in p}
+        chosen = tuple(choice.assigned_BJ[n].tolist())
+        assert both[chosen] == pytest.approx(max(both.values()), rel=1e-6)
+        # Every assignment stands in `both` under its two names, and none at all alone, with twice its probability.
+        total = sum(both.values()) / 2 + both[(0,) * 5] / 2
+        assert choice.confidence_B[n].item() == pytest.approx(both[chosen] / total, rel=1e-5)
+
+
+def _made(n: int = 20, behind: int = 2) -> tuple[Posterior, Tensor, Tensor, Tensor]:
+    """A posterior over three leading jets, with probabilities of the jets behind that differ by candidate."""
+    dice = torch.Generator().manual_seed(5)
+    label_CJ = candidates(3)
+    table = torch.randn(n, len(label_CJ), behind, 3, generator=dice, dtype=torch.float64).log_softmax(-1)
+    score = torch.randn(n, len(label_CJ), generator=dice, dtype=torch.float64)
+
+    def of(label_BTJ: Tensor, top_BT: Tensor) -> Tensor:
+        assert label_BTJ.equal(label_CJ[top_BT])
+        return table.gather(1, top_BT[..., None, None].expand(-1, -1, behind, 3))
+
+    return Posterior(score, label_CJ, of), score, table, _events(n, 3 + behind)[1]
+
+
+def test_each_jet_by_itself_has_its_share_of_all_candidates() -> None:
+    posterior, score, table, _ = _made()
+    found, p, labels = marginals(posterior).exp(), score.softmax(1), candidates(3)
+    assert torch.allclose(found.sum(-1), torch.ones(20, 5, dtype=torch.float64))
+    for n, jet, kind in product(range(3), range(3), range(3)):
+        assert found[n, jet, kind].item() == pytest.approx(p[n][labels[:, jet] == kind].sum().item())
+    for n, jet, kind in product(range(3), range(2), range(3)):
+        assert found[n, 3 + jet, kind].item() == pytest.approx((p[n] * table[n, :, jet, kind].exp()).sum().item())
+
+
+@pytest.mark.parametrize("beam", [0, 1, 2])
+def test_a_beam_enumerates_the_jets_behind(beam: int) -> None:
+    posterior, score, table, vectors = _made()
+    choice = least_risk(posterior, vectors, keep=1000, beam=beam)
+    for n in range(20):
+        found = []
+        for c, first in enumerate(candidates(3).tolist()):
+            for more in product((0, 1, 2), repeat=beam):
+                own = table[n, c].argmax(-1).tolist()[beam:]
+                weight = score[n, c] + sum(table[n, c, r, k] for r, k in enumerate(more))
+                found.append(((*first, *more, *own), float(weight)))
+        masses = [max(reconstruct(vectors[n][None], torch.tensor([one])).mass_B.item(), 1.0) for one, _ in found]
+        p, log_m = torch.tensor([w for _, w in found]).double().softmax(0), torch.tensor(masses).double().log()
+        utility = (torch.exp(-0.5 * ((log_m[:, None] - log_m[None]) / KERNEL) ** 2) * p).sum(1)
+        near = [k for k in range(len(found)) if utility[k] >= NEARLY * utility.max()]
+        assert tuple(choice.assigned_BJ[n].tolist()) == found[max(near, key=lambda k: found[k][1])][0]
+        assert choice.confidence_B[n].item() == pytest.approx(utility.max().item(), rel=1e-6)
+
+
+def test_what_cannot_be_is_not_taken_for_its_mass() -> None:
+    """The mass of an impossible candidate lies amid those of the possible ones, and has most posterior around it."""
+    label_CJ = candidates(3)
+    jets = p4(*(torch.tensor([[x, y, z]]).double() for x, y, z in
+                ((100.0, 110.0, 105.0), (0.0, 0.1, 2.0), (0.0, 3.0, 1.5), (50.0, 60.0, 55.0))))  # fmt: skip
+    nothing = torch.zeros(1, len(label_CJ), 0, 3).double()
+    for possible in (label_CJ[:, 2] == 0, label_CJ[:, 1] == 0):
+        score = torch.where(possible, 0.0, IMPOSSIBLE)[None].double()
+        posterior = Posterior(score, label_CJ, lambda _, top_BT: nothing[:, : top_BT.shape[1]])
+        chosen = least_risk(posterior, jets).assigned_BJ[0]
+        assert any(chosen.equal(label) for label in label_CJ[possible])
