@@ -20,7 +20,7 @@ from jetscale.systems.assigner import Assigner
 from jetscale.train.checkpoint import read_data
 
 COMMANDS = ["quickstart", "generate", "ingest", "check", "inspect", "merge", "skim", "split", "systems", "show",
-            "train", "score", "export", "report", "study", "doctor"]  # fmt: skip
+            "train", "score", "export", "report", "study", "audit", "doctor"]  # fmt: skip
 
 
 @pytest.fixture
