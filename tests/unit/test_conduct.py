@@ -16,6 +16,7 @@ from jetscale.conduct.scores import Bench, Method
 from jetscale.conduct.stages import Clock, Work, check, places
 from jetscale.config import Values
 from jetscale.errors import ConfigError, DataError
+from jetscale.evaluate.figures import picture
 from jetscale.evaluate.logs import Curves
 from jetscale.events import Events, Manifest, write_manifest, write_shard
 from jetscale.schema import ASSIGNMENT, JET_EVENTS, Column
@@ -192,10 +193,12 @@ def drawn() -> figures.Drawn:
     return figures.Drawn(made, ["argmax"], masses, {"single": [1300.0], "mixed": [900.0, 1300.0]}, learning, True)
 
 
-def test_all_pictures_are_drawn_the_plane_first_and_the_same_twice(tmp_path):
-    one, two = (figures.draw(drawn(), tmp_path / name) for name in ("one", "two"))
-    assert [picture.name for picture in one] == ["plane", "masses", "position", "ranks", "learning"]
-    assert [picture.png for picture in one] == [picture.png for picture in two]
+def test_networks_have_a_line_each_in_every_decay_and_the_same_bytes_twice(tmp_path):
+    figure = figures.ranks(drawn())
+    assert [ax.get_title() for ax in figure.axes] == ["3 quarks per parent", "5 quarks per parent, not trained on"]
+    assert {len(line.get_xdata()) for ax in figure.axes for line in ax.lines if len(line.get_xdata())} == {12}
+    one, two = (picture("ranks", "", "", figures.ranks(drawn()), tmp_path / name) for name in ("one", "two"))
+    assert one.png == two.png
 
 
 def test_the_plane_has_filled_and_empty_markers_and_a_panel_for_every_hold_out():
