@@ -137,7 +137,7 @@ def test_a_killed_driver_loses_nothing_that_was_finished(toy: Path, ray_here: No
     driver = subprocess.Popen([sys.executable, "-c", SWEEP, str(toy)], env={**os.environ, "PYTHONPATH": path},
                               start_new_session=True)  # fmt: skip
     try:
-        until = time.monotonic() + 300
+        until = time.monotonic() + 600
         while not any(map(checkpoint.is_complete, out.glob("seed=*"))):
             assert time.monotonic() < until and driver.poll() is None, "no trial came to its end"
             time.sleep(0.05)
