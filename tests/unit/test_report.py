@@ -244,6 +244,26 @@ def test_a_mean_that_one_signal_makes_is_taken_apart(tmp_path):
     assert "one by one" not in results.verdict(compared([Scored("net", good)]), "net")
 
 
+def test_a_run_is_compared_with_the_best_of_the_classical_methods(tmp_path):
+    made = library(tmp_path, n=120)
+    found = results.compare(compare.samples(made, ("hemispheres", "asymmetry_6")), ["net"])
+    assert found.methods == ["net", "hemispheres", "asymmetry_6", "random_grouping", "true_labels"]
+    f10 = {method: figures["f10"] for method, figures in found.mean.values.items()}
+    assert f10["hemispheres"] < f10["asymmetry_6"] - 0.2
+    said = results.verdict(found, "net")
+    assert "the best of 2 classical methods (minimum mass asymmetry)" in said
+    assert f"against {100 * f10['asymmetry_6']:.1f} %" in said
+    alone = results.compare(compare.samples(made, ("hemispheres",)), ["net"])
+    assert "sharper than the hemispheres" in results.verdict(alone, "net")
+
+
+def test_a_run_may_not_be_called_like_a_method_beside_it(tmp_path):
+    made = [one._replace(run_name="hemispheres") for one in library(tmp_path, n=12)]
+    assert compare.samples(made)
+    with pytest.raises(DataError, match="two sets of scores are called 'hemispheres'"):
+        compare.samples(made, ("hemispheres",))
+
+
 def without_masses(events: Events, directory: Path) -> Events:
     """The same scores with every reconstructed mass far off."""
     table = events.read()

@@ -108,6 +108,12 @@ def test_the_command_scores_with_several(toy: Events, tmp_path: Path) -> None:
     assert Events.open(tmp_path / "one").fingerprint == Events.open(tmp_path / "two" / "delta_r").fingerprint
 
 
+def test_several_methods_and_samples_may_follow_their_word() -> None:
+    spread = cli.spread(["report", "run", "--classical", "delta_r", "asymmetry_8", "--events", "a", "b", "--out", "o"])
+    assert spread == ["report", "run", "--classical", "delta_r", "--classical", "asymmetry_8", "--events", "a",
+                      "--events", "b", "--out", "o"]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
