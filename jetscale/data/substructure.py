@@ -69,10 +69,11 @@ def _over(above_J: npt.NDArray[Any], below_J: npt.NDArray[Any]) -> Floats:
 def _correlator(pt_I: Floats, place_I2: Floats, jet_I: Ints, jets: int) -> Floats:
     """Sum of pt_i pt_j distance_ij^beta over the pairs of each jet: (J,)."""
     order = np.argsort(jet_I, kind="stable")
-    end_I = np.cumsum(np.bincount(jet_I, minlength=jets))[jet_I[order]]
-    later_I = end_I - np.arange(len(order)) - 1  # each with those behind it in its jet
+    jet_I, pt_I, (rapidity_I, azimuth_I) = jet_I[order], pt_I[order], place_I2[order].T.copy()
+    later_I = np.cumsum(np.bincount(jet_I, minlength=jets))[jet_I] - np.arange(len(order)) - 1  # behind each in its jet
     first = np.repeat(np.arange(len(order)), later_I)
     second = first + 1 + np.arange(len(first)) - np.repeat(np.cumsum(later_I) - later_I, later_I)
-    one, other = order[first], order[second]
-    weight = pt_I[one] * pt_I[other] * _distance(place_I2[one], place_I2[other]) ** BETA
-    return np.asarray(np.bincount(jet_I[one], weight, jets), dtype=np.float64)
+    turn = np.abs(np.repeat(azimuth_I, later_I) - azimuth_I[second])
+    square = (np.repeat(rapidity_I, later_I) - rapidity_I[second]) ** 2 + np.minimum(turn, 2 * np.pi - turn) ** 2
+    sum_I = np.bincount(first, pt_I[second] * square ** (BETA / 2), len(order))
+    return np.asarray(np.bincount(jet_I, pt_I * sum_I, jets), dtype=np.float64)
