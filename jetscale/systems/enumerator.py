@@ -16,7 +16,7 @@ from typing import ClassVar, Literal, NamedTuple, Self, final
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -99,6 +99,18 @@ class Enumerator(Task):
         if self.width % self.heads:
             raise ValueError(f"width = {self.width} is not divided by heads = {self.heads}")
         return self
+
+    @field_validator("extra")
+    @classmethod
+    def _columns_of_jets(cls, extra: tuple[str, ...]) -> tuple[str, ...]:
+        for name in extra:
+            if not name.startswith("jet_"):
+                raise ValueError(f"{name!r} is no column of jets")
+            if name in JET_EVENTS:
+                raise ValueError(f"{name!r} is seen already, or is the truth")
+            if extra.count(name) > 1:
+                raise ValueError(f"{name!r} twice")
+        return extra
 
     @property
     def columns(self) -> Schema:
