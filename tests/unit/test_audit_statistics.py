@@ -130,9 +130,10 @@ def test_one_function_without_any_seed_has_no_spread() -> None:
 def test_p_values_of_functions_that_differ_by_seeds_alone_are_even() -> None:
     dice = np.random.default_rng(1)
     names = [name for name in "abcd" for _ in range(2)]
-    p_values = [spread(dice.normal(size=(8, 1)) + dice.normal(size=(8, 60)), names, permutations=39, seed=n).p
-                for n in range(80)]  # fmt: skip
-    assert np.mean(np.array(p_values) <= 0.1) == pytest.approx(0.1, abs=0.1)
+    # Probes without anything in common: there the deviations of so few seeds are at their worst.
+    drawn = (dice.normal(size=(8, 200)) for _ in range(60))
+    p_values = np.array([spread(one, names, permutations=39, seed=n).p for n, one in enumerate(drawn)])
+    assert np.mean(p_values <= 0.1) < 0.2
     assert np.mean(p_values) == pytest.approx(0.5, abs=0.1)
 
 
