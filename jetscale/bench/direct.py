@@ -20,7 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jetscale.physics.decays import boost, isotropic, phase_space
+
 JETS = 5
+SEED = 1
 PAIRS = list(combinations(range(JETS), 2))
 COMBINATIONS = [(one, two) for one, two in combinations(range(len(PAIRS)), 2) if not {*PAIRS[one]} & {*PAIRS[two]}]
 
@@ -51,10 +54,18 @@ def by_batch(p4_BJ4: Tensor) -> Tensor:
     return jets_C4[asymmetry_BC.nan_to_num(torch.inf).argmin(1)]
 
 
+def made_up(n: int, jets: int, seed: int = SEED) -> np.ndarray:
+    """Two 1 TeV particles to half of the jets each, smeared, and one more jet if these are odd: (n, jets, 4) in GeV."""
+    dice = np.random.default_rng(seed)
+    axis_B3 = isotropic(n, dice) * dice.uniform(0.1, 0.7, (n, 1))
+    decays = [boost(phase_space(np.full(n, 1000.0), jets // 2, dice), sign * axis_B3) for sign in (1, -1)]
+    loose = [phase_space(dice.exponential(300.0, n) + 50, 2, dice)[:, :1]] * (jets % 2)
+    p4_BJ4 = np.concatenate([*decays, *loose], axis=1)
+    return np.asarray(p4_BJ4 * dice.normal(1, 0.05, p4_BJ4.shape[:2]).clip(0.5)[..., None])
+
+
 def main(file: str, events: int = 100, seed: int = 7) -> None:
     """Write some events, their jets' four-vectors in GeV, and the two pairs of each."""
-    from jetscale.bench.grouping import made_up
-
     p4_BJ4 = made_up(events, JETS, seed).round(3)
     pairs_B4 = by_event(p4_BJ4)
     assert pairs_B4.tolist() == by_batch(torch.from_numpy(p4_BJ4)).tolist()

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,10 +17,8 @@ from jetscale.bench import direct
 from jetscale.bench.measure import Player, Spent
 from jetscale.bench.result import Figure, Result, Say
 from jetscale.physics.classical import asymmetry_8, asymmetry_12
-from jetscale.physics.decays import boost, isotropic, phase_space
 from jetscale.physics.groupings import minimum_mass_asymmetry
 
-SEED = 1
 PUBLISHED_BATCH = 2  # of the published script, unless it is told otherwise
 LARGE_BATCH = 8192
 
@@ -80,13 +77,13 @@ def grouping(events: int, rounds: int, say: Say) -> Result:
                                      ("event by event", "a plain loop over events", None))),
         *(Figure(name, rate[name], "events/CPU-s") for name in CASES),
     ]  # fmt: skip
-    sizes = {"events": {name: _count(name, events) for name in CASES}, "rounds": rounds, "seed": SEED}
+    sizes = {"events": {name: _count(name, events) for name in CASES}, "rounds": rounds, "seed": direct.SEED}
     return Result("grouping", figures, sizes, {name: [one._asdict() for one in of] for name, of in played.items()})
 
 
 def passes(events: int) -> Iterator[str]:
     """Every side in turn, there and back, and which it was; the first thing is a short one of each, for its tables."""
-    made = {name: torch.from_numpy(made_up(_count(name, events), case.jets)) for name, case in CASES.items()}
+    made = {name: torch.from_numpy(direct.made_up(_count(name, events), case.jets)) for name, case in CASES.items()}
     for name, case in CASES.items():
         case.group(made[name][:64])
     yield "all are warm"
@@ -96,16 +93,6 @@ def passes(events: int) -> Iterator[str]:
             CASES[name].group(made[name])
             yield name
         order.reverse()
-
-
-def made_up(n: int, jets: int, seed: int = SEED) -> np.ndarray:
-    """Two 1 TeV particles to half of the jets each, smeared, and one more jet if these are odd: (n, jets, 4) in GeV."""
-    dice = np.random.default_rng(seed)
-    axis_B3 = isotropic(n, dice) * dice.uniform(0.1, 0.7, (n, 1))
-    decays = [boost(phase_space(np.full(n, 1000.0), jets // 2, dice), sign * axis_B3) for sign in (1, -1)]
-    loose = [phase_space(dice.exponential(300.0, n) + 50, 2, dice)[:, :1]] * (jets % 2)
-    p4_BJ4 = np.concatenate([*decays, *loose], axis=1)
-    return np.asarray(p4_BJ4 * dice.normal(1, 0.05, p4_BJ4.shape[:2]).clip(0.5)[..., None])
 
 
 def _count(name: str, events: int) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from jetscale.bench import direct
-from jetscale.bench.grouping import CASES, made_up, passes, two_of_five
+from jetscale.bench.grouping import CASES, passes, two_of_five
 from jetscale.cli import main
 from jetscale.physics.classical import asymmetry_8, asymmetry_12
 
@@ -35,7 +35,7 @@ def test_all_ways_give_the_stored_groups() -> None:
 
 
 def test_all_ways_agree_on_other_events() -> None:
-    jets = made_up(1000, 5, seed=3)
+    jets = direct.made_up(1000, 5, seed=3)
     want = sets(direct.by_event(jets))
     assert pairs_of(two_of_five(torch.from_numpy(jets))) == want
     assert sets(direct.by_batch(torch.from_numpy(jets)).numpy()) == want
@@ -52,7 +52,7 @@ def test_the_script_writes_its_numbers_again(tmp_path: Path) -> None:
 
 def test_made_up_jets_have_two_heavy_parents() -> None:
     for jets in (5, 8, 12):
-        p4 = made_up(200, jets)
+        p4 = direct.made_up(200, jets)
         assert p4.shape == (200, jets, 4) and np.isfinite(p4).all() and (p4[..., 0] > 0).all()
         half = p4[:, : jets // 2].sum(1)
         mass = np.sqrt(half[:, 0] ** 2 - (half[:, 1:] ** 2).sum(-1))
@@ -67,7 +67,7 @@ def test_every_side_has_its_turn_there_and_back() -> None:
 
 def test_all_of_twelve_and_eight_jets_are_looked_at() -> None:
     real = torch.ones(50, 12, dtype=torch.bool)
-    p4 = torch.from_numpy(made_up(50, 12))
+    p4 = torch.from_numpy(direct.made_up(50, 12))
     assert (asymmetry_12(p4, real) > 0).float().mean() > 0.9
     assert ((asymmetry_8(p4, real) > 0).sum(1) == 8).all()
 
