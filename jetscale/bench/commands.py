@@ -110,6 +110,18 @@ def grouping(
     _measure("grouping", None, out, lambda _, say: measured(events, rounds, say))
 
 
+@bench.command("readout", epilog="Example: jetscale bench readout --rounds 3 --out readout.json")
+def readout(
+    events: Annotated[int, typer.Option(metavar="N", min=256, help="events of each side")] = 2048,
+    rounds: Rounds = 5,
+    out: Json = None,
+) -> None:
+    """What a read-out of assignments costs per event and core, and a step of the enumerator: about 2 minutes."""
+    from jetscale.bench.readout import readout as measured
+
+    _measure("readout", None, out, lambda _, say: measured(events, rounds, say))
+
+
 @bench.command("sweep", epilog="Example: jetscale bench sweep --trials 8 --seconds 10 --out sweep.json")
 def sweep(
     trials: Annotated[int, typer.Option(metavar="N", min=2, help="trainings on both sides")] = 24,

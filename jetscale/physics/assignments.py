@@ -25,6 +25,7 @@ KEEP = 128  # most probable candidates whose masses are compared
 KERNEL = 0.10  # of ln mass: how near is near
 ASYMMETRY = 10.0  # prior exp(-10 a) on |m1 - m2| / (m1 + m2): the two parents weigh the same
 NEARLY = 0.97  # of the best utility: among these the most probable candidate is taken
+SLICE = 16  # candidates whose masses are compared with all others at a time
 WIDER = 4  # times as many candidates stay when some jets more are enumerated
 
 
@@ -159,6 +160,9 @@ def _masses(p4_BJ4: Tensor, label_BTJ: Tensor) -> Tensor:
 
 def _utility(p_BT: Tensor, mass_BT: Tensor) -> Tensor:
     """Posterior mass around every candidate's mass, (B, T): sum_t' p_t' exp(-(ln m_t - ln m_t')^2 / (2 kernel^2))."""
-    log_BT = mass_BT.clamp_min(1.0).log().to(p_BT.dtype)
-    near_BTT = torch.exp(-0.5 * ((log_BT[:, :, None] - log_BT[:, None, :]) / KERNEL).square())
-    return (near_BTT @ p_BT[..., None]).squeeze(-1)
+    scaled_BT = (mass_BT.clamp_min(1.0).log() / (2**0.5 * KERNEL)).to(p_BT.dtype)
+    parts = []
+    for part_BX in scaled_BT.split(SLICE, 1):  # all pairs at once would be the most that a scoring keeps in memory
+        near_BXT = torch.exp(-(part_BX[:, :, None] - scaled_BT[:, None, :]).square())
+        parts.append((near_BXT @ p_BT[..., None]).squeeze(-1))
+    return torch.cat(parts, 1)
