@@ -35,11 +35,11 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        said = ", ".join(f"{key} {value}" for key, value in self.settings.items())
-        return f"{self.system}, {said}: {self.what}"
+        said = [str(value) if key == "readout" else f"{key} {value}" for key, value in self.settings.items()]
+        return ", ".join((self.system, *said, *([self.what] if self.what else [])))
 
 
-ALONE, WHOLE, TRAINING = "read-out alone", "network and read-out", f"a step of {STEP}"
+ALONE, WHOLE, TRAINING = "", "with its network", f"a step of {STEP}"
 CASES = (
     *(Case(system, {"readout": readout}, ALONE) for system in ("assigner", "enumerator")
       for readout in ("argmax", "map", "mbr")),
@@ -61,7 +61,7 @@ def readout(events: int, rounds: int, say: Say) -> Result:
                 say(f"round {number + 1} of {rounds}: {case.name}, {1e3 * spent.own_s / _count(case, events):.3g} ms")
     figures = [_figure(case, events, played[case.name]) for case in CASES]
     drawn, every = (figure.rounds for figure in figures[-2:])
-    figures.append(Figure("enumerator: a step with all candidates over one with 600 drawn",
+    figures.append(Figure("enumerator, a step with all candidates over one with 600",
                           [b / a for a, b in zip(drawn, every, strict=True)]))  # fmt: skip
     sizes = {"events": events, "rounds": rounds, "sample": SAMPLE, "events_per_step": STEP}
     return Result("readout", figures, sizes, {name: [one._asdict() for one in of] for name, of in played.items()})
