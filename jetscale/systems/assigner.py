@@ -121,9 +121,17 @@ class Assigner(Task):
     def _choice(self, log_p_BJK: Tensor, p4_BJ4: Tensor, mask_BJ: Tensor) -> Choice:
         if self.readout == "argmax":
             return jet_by_jet(log_p_BJK, mask_BJ)
+        # The leading jets are those of highest pt, wherever in the batch they stand.
+        squared_pt_BJ = torch.where(mask_BJ, p4_BJ4[..., 1:3].square().sum(-1), -1.0)  # ONNX has no hypot
+        order_BJ = squared_pt_BJ.argsort(dim=1, descending=True)
+        log_p_BJK, p4_BJ4 = (one.gather(1, order_BJ[..., None].expand_as(one)) for one in (log_p_BJK, p4_BJ4))
+        mask_BJ = mask_BJ.gather(1, order_BJ)
         if self.readout == "map":
-            return most_probable(independent(log_p_BJK, p4_BJ4, mask_BJ))
-        return least_risk(independent(log_p_BJK, p4_BJ4, mask_BJ, asymmetry=ASYMMETRY), p4_BJ4)
+            choice = most_probable(independent(log_p_BJK, p4_BJ4, mask_BJ))
+        else:
+            choice = least_risk(independent(log_p_BJK, p4_BJ4, mask_BJ, asymmetry=ASYMMETRY), p4_BJ4)
+        back_BJ = torch.zeros_like(choice.assigned_BJ).scatter(1, order_BJ, choice.assigned_BJ)
+        return choice._replace(assigned_BJ=back_BJ)
 
     def _mask(self, batch: Batch) -> Tensor:
         rank_J = torch.arange(batch.mask("jet").shape[1], device=batch.weight_B.device)

@@ -1,5 +1,7 @@
 """The assigner's losses by hand, its symmetries, and sense in odd events."""
 
+from dataclasses import replace
+
 import awkward as ak
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,7 @@ from jetscale.data.batch import batch
 from jetscale.events import complete
 from jetscale.metrics import scored
 from jetscale.nn.equivariant import EquivariantStack, masked_max, masked_mean
+from jetscale.physics import toys
 from jetscale.physics.kinematics import p4
 from jetscale.schema import JET_EVENTS
 from jetscale.systems.assigner import (
@@ -91,6 +94,24 @@ def test_equivariance(network: str) -> None:
         swapped = net(pt[:, order], eta[:, order], phi[:, order], mass[:, order], mask[:, order])
         worst = max(worst, (swapped - out[:, order])[mask[:, order]].abs().max().item())
     assert worst < 1e-5 if network == "equivariant" else worst > 1e-2
+
+
+@pytest.mark.parametrize("readout", ["argmax", "map", "mbr"])
+def test_no_readout_knows_where_a_jet_stands(readout: str) -> None:
+    """Ten jets or so, of which eight are enumerated: those of highest pt, in whatever order they come."""
+    task = Assigner.model_validate({"readout": readout})
+    net, sorted_ = task.build(1).eval().double(), _batch(toys_with_many_jets(200))
+    place = torch.randperm(sorted_["jet_pt"].shape[1], generator=torch.Generator().manual_seed(5))
+    columns = {name: one[:, place] if one.dim() == 2 else one for name, one in sorted_.columns.items()}
+    mixed = replace(sorted_, columns=columns, masks={"jet": sorted_.mask("jet")[:, place]})
+    first, other = task.score(net, sorted_), task.score(net, mixed)
+    same_B = ((first["jet_assigned"][:, place] > 0) == (other["jet_assigned"] > 0)).all(1)
+    near_B = (first["reco_mass"] - other["reco_mass"]).abs() < 1e-3
+    assert min(same_B.float().mean(), near_B.float().mean()) > 0.97  # rounding decides a few that are nearly alike
+
+
+def toys_with_many_jets(rows: int) -> pa.Table:
+    return complete(toys.pairs(rows, np.random.default_rng(4), extra=5), where="toy")
 
 
 @pytest.mark.parametrize("network", KINDS)
