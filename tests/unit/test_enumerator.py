@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import combinations
 from math import exp, log
+from pathlib import Path
 
 import awkward as ak
 import numpy as np
@@ -13,11 +14,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from jetscale.data.batch import batch
+from jetscale.evaluate import onnx as graphs
 from jetscale.events import complete
 from jetscale.physics.assignments import IMPOSSIBLE
 from jetscale.physics.candidates import candidates
 from jetscale.physics.groupings import reconstruct
 from jetscale.physics.kinematics import mass
+from jetscale.run import resolve
 from jetscale.systems.enumerator import Enumerator, Scored, features
 from jetscale.task import At, Batch
 
@@ -320,3 +323,16 @@ def test_extra_columns_are_seen_in_units_of_their_spread() -> None:
     other = _columns(b, jet_mine=b["jet_mine"].flip(0))
     assert not torch.allclose(_scored(task, net, other).none_BJ, _scored(task, net, b).none_BJ, atol=1e-4)
     _alike(task, net, b, _moved(b, _shuffled(b)))
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    "settings", [{"readout": "argmax"}, {"readout": "mbr", "beam": 1, "extra": ["jet_mine"]}], ids=str
+)
+def test_every_readout_has_a_graph(settings: dict, tmp_path: Path) -> None:
+    values = {"system": "enumerator", "task": {**SMALL.values(), "leading": 4, "most_none": 1, **settings},
+              "stream": {"samples": {"toy": {"events": "toy"}}}}  # fmt: skip
+    run = resolve([("test", values)], "test").run
+    agreement = graphs.write(run, run.task.build(1, run.task.neutral()), tmp_path / "model.onnx", "digest")
+    assert agreement.events == sum(graphs.SIZES) + 1
+    assert agreement.undecided <= 2 and agreement.worst < graphs.CLOSE
