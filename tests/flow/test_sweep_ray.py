@@ -12,7 +12,7 @@ import pytest
 
 from jetscale.config import Values
 from jetscale.events import Events
-from jetscale.run import Run, resolve
+from jetscale.run import Run, read, resolve
 from jetscale.sweep import tune
 from jetscale.sweep.trial import Trial, here
 from jetscale.sweep.trials import Outcome, train_all
@@ -99,9 +99,11 @@ def test_a_trial_in_a_used_process_equals_the_trial_alone(
     pids = [json.loads(line) for line in (toy / "pids").read_text().splitlines()]
     first = {one["seed"]: one["pid"] for one in reversed(pids)}
     assert len(trained) == 6 and len({first[seed] for seed in range(1, 6)}) == 1, "all in one process"
-    alone = {name: runs[name].values() for name in ("second", "fourth")}
-    for name, values in alone.items():
-        subprocess.run([sys.executable, "-c", ALONE, json.dumps({name: values}), str(toy / "alone")], check=True)
+    names = ("second", "fourth")
+    given = [json.dumps({name: runs[name].values()}) for name in names]
+    alone = [subprocess.Popen([sys.executable, "-c", ALONE, one, str(toy / "alone")]) for one in given]
+    assert [one.wait(300) for one in alone] == [0, 0]
+    for name in names:
         ours, theirs = toy / "trials" / name, toy / "alone" / name
         assert _said(ours) == _said(theirs) and len(lines(ours, "step")) == 40
         for file in ("weights.safetensors", "memory-000.safetensors", "at.json"):
@@ -154,11 +156,10 @@ def test_a_killed_driver_loses_nothing_that_was_finished(toy: Path, ray_here: No
     assert not list(out.glob(".tune-*")), "what Ray kept is gone"
 
 
-def test_larger_trials_are_ray_train_runs_as_many_as_fit(toy: Path, ray_here: None) -> None:
-    large = {f"seed={seed}": _run(toy, scale={"workers": 2, "stage": 1}, seed=seed) for seed in (1, 2)}
-    trials = [Trial(name, here(run), toy / "large" / name, launch.prepare(run, run.stream.open()))
-              for name, run in large.items()]  # fmt: skip
-    assert tune.at_once(trials[0]) == 1, "four logical CPUs hold the workers of one such trial, and of half another"
-    found = train_all(large, toy / "large")
-    assert [one.status for one in found.values()] == ["done"] * 2
-    assert all(len(lines(one.folder, "step")) == 40 for one in found.values())
+def test_a_larger_trial_is_a_ray_train_run(toy: Path, ray_here: None) -> None:
+    run = _run(toy, scale={"workers": 2, "engine": "torch"})
+    trial = Trial("large", here(run), toy / "large" / "two", launch.prepare(run, run.stream.open()))
+    assert tune.at_once(trial) == 1, "four logical CPUs hold the workers of one such trial, and of half another"
+    (found,) = train_all({"two": run}, toy / "large").values()
+    assert found.status == "done" and len(lines(found.folder, "step")) == 40
+    assert read(found.folder).scale.workers == 2

@@ -3,7 +3,10 @@
 import io
 import json
 import math
+import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -29,6 +32,7 @@ from jetscale.sweep.sweep import Progress, planned, value
 from jetscale.sweep.table import table
 from jetscale.sweep.trial import Trial, error_of, here, train_trial
 from jetscale.sweep.trials import Outcome, ended, train_all
+from jetscale.sweep.tune import at_once
 from jetscale.systems.assigner import Assigner
 from jetscale.terminal import Terminal
 from jetscale.train import checkpoint, launch
@@ -365,6 +369,43 @@ def test_a_trial_of_one_worker_is_the_same_work_in_its_own_process(toys):
     assert here(run).name(names) == run.name(names)
     assert isinstance(run.stream.samples["one"], Source)
     check_metric(sweep(toys, RATES), sweep(toys, RATES).trials())
+
+
+def cluster_of(monkeypatch, nodes: int, cpus: float, gpus: float = 0.0) -> None:
+    ray = SimpleNamespace(cluster_resources=lambda: {"CPU": cpus, "GPU": gpus}, nodes=lambda: [{"Alive": True}] * nodes)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+
+
+def trial_of(toys: Path, **scale: object) -> Trial:
+    run = sweep(toys, RATES).trials()[0].run
+    large = build(Run, {**run.values(), "scale": {**run.scale.values(), **scale}}, "test")
+    return Trial("one", here(large), toys / "one", launch.prepare(run, run.stream.open()))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus", "scale", "number"),
+    [
+        (1, 4, {}, 2),  # logical CPUs that are no cores
+        (2, 16, {}, 16),
+        (1, 4, {"workers": 2, "source": "pyarrow"}, 1),  # with their drivers two would not fit
+        (1, 5, {"workers": 2, "source": "pyarrow"}, 2),
+        (2, 16, {"workers": 4}, 2),  # four workers and eight tasks that read: 6.01
+        (2, 7, {"workers": 4}, 1),
+    ],
+)
+def test_as_many_trials_as_the_cluster_holds_with_their_readers(toys, monkeypatch, nodes, cpus, scale, number):
+    trial = trial_of(toys, **scale)
+    cluster_of(monkeypatch, nodes, cpus)
+    assert at_once(trial) == number
+
+
+@pytest.mark.parametrize("scale", [{"workers": 4, "source": "pyarrow"}, {"workers": 2, "shape": "gpu"}])
+def test_a_trial_that_never_fits_is_refused(toys, monkeypatch, scale):
+    trial = trial_of(toys, **scale)
+    cluster_of(monkeypatch, 1, 4)
+    with pytest.raises(ConfigError, match=r"trial one: needs [\d.]+ CPUs and [\d.]+ GPUs, and the cluster has 4 and 0"):
+        at_once(trial)
 
 
 def written(family: Sweep, place: Path) -> Path:
