@@ -47,7 +47,7 @@ def sweep(folder: Path, trials: int, seconds: float, rounds: int, say: Say) -> R
     figures = [
         Figure("CPU-seconds of the sweep, all processes, over the trainings alone",
                [two.spent.all_s / one.spent.own_s for one, two in pairs], at_most=target),
-        Figure("seconds of the trainings alone over the sweep's, 2 at a time",
+        Figure("seconds of the trainings alone over the sweep's, one on each core",
                [one.spent.wall_s / two.spent.wall_s for one, two in pairs], at_least=QUICKER),
         Figure("CPU of one training alone", [one.spent.own_s / trials for one, _ in pairs], "s"),
     ]  # fmt: skip
