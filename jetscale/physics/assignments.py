@@ -25,7 +25,7 @@ KEEP = 128  # most probable candidates whose masses are compared
 KERNEL = 0.10  # of ln mass: how near is near
 ASYMMETRY = 10.0  # prior exp(-10 a) on |m1 - m2| / (m1 + m2): the two parents weigh the same
 NEARLY = 0.97  # of the best utility: among these the most probable candidate is taken
-SLICE = 16  # candidates whose masses are compared with all others at a time
+SLICE = 64  # candidates whose masses are compared with all others at a time
 WIDER = 4  # times as many candidates stay when some jets more are enumerated
 
 

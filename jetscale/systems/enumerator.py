@@ -245,7 +245,7 @@ class Enumerator(Task):
 
     def _seen(self, batch: Batch) -> Seen:
         pt_BJ = torch.where(batch.mask("jet"), batch["jet_pt"], -1.0)
-        order_BJ = pt_BJ.argsort(dim=1, descending=True)[:, : self.jets]  # stable: ONNX has none
+        order_BJ = pt_BJ.argsort(dim=1, descending=True)[:, : self.jets]  # not stable: ONNX knows no such sorting
         columns = (batch["jet_pt"], batch["jet_eta"], batch["jet_phi"], batch["jet_mass"], batch.mask("jet"))
         taken = [self._taken(column_BJ, order_BJ) for column_BJ in columns]
         extra = [self._taken(batch[name].float(), order_BJ) for name in self.extra]
