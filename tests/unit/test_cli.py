@@ -19,8 +19,8 @@ from jetscale.events import Events
 from jetscale.systems.assigner import Assigner
 from jetscale.train.checkpoint import read_data
 
-COMMANDS = ["quickstart", "generate", "redecay", "ingest", "check", "inspect", "merge", "skim", "split", "systems", "show",
-            "train", "score", "export", "report", "sweep", "study", "audit", "doctor"]  # fmt: skip
+COMMANDS = ["quickstart", "generate", "redecay", "ingest", "check", "inspect", "merge", "skim", "split", "systems",
+            "show", "train", "score", "export", "report", "sweep", "study", "audit", "doctor"]  # fmt: skip
 
 
 @pytest.fixture
