@@ -19,7 +19,7 @@ from jetscale.task import Task, find
 VERB = "train"  # the one top key of a job's file
 KEPT = "run.yaml"  # what a run's folder keeps
 # How layers merge: see jetscale.config.merge.
-WHOLE = ("horizon",)
+WHOLE = ("horizon", "task.classes")
 NAMED = tuple(f"stream.{key}" for key in ("samples", "select", "split", "rename", "set", "derive"))
 
 

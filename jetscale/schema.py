@@ -126,6 +126,63 @@ SUBSTRUCTURE = Schema(
     )
 )  # fmt: skip
 
+# Rows that are single jets, for taggers: the jet, and what it is made of. A task asks for what it looks at.
+JET = Schema(
+    columns=(
+        Column(name="jet_pt", dtype="float32", unit="GeV", low=0, doc="transverse momentum"),
+        Column(name="jet_eta", dtype="float32", unit="", doc="pseudorapidity"),
+        Column(name="jet_phi", dtype="float32", unit="rad", low=-7, high=7, doc="azimuth"),
+        Column(name="jet_mass", dtype="float32", unit="GeV", low=0, doc="mass"),
+    )
+)  # fmt: skip
+JET_LABEL = Column(name="jet_label", dtype="int8", unit="", missing=-1, low=-1,
+                   doc="what the jet comes from: a code of jetscale.labels; -1 not known")  # fmt: skip
+PARTICLES = Schema(
+    columns=(
+        Column(name="particle_pt", of="particle", dtype="float32", unit="GeV", low=0,
+               doc="transverse momentum, falling within a jet"),
+        Column(name="particle_eta", of="particle", dtype="float32", unit="", doc="pseudorapidity"),
+        Column(name="particle_phi", of="particle", dtype="float32", unit="rad", low=-7, high=7, doc="azimuth"),
+        Column(name="particle_mass", of="particle", dtype="float32", unit="GeV", low=0, doc="mass"),
+    )
+)  # fmt: skip
+PARTICLE_IDS = Schema(
+    columns=(
+        Column(name="particle_pdg", of="particle", dtype="int32", unit="", missing=0,
+               doc="PDG id; 0 not known. Where only its kind is: 211, -211 charged hadrons, 130 a neutral one"),
+        Column(name="particle_charge", of="particle", dtype="int8", unit="e", missing=0, low=-1, high=1,
+               doc="electric charge"),
+    )
+)  # fmt: skip
+IMPACT = Schema(
+    columns=(
+        Column(name="particle_d0", of="particle", dtype="float32", unit="mm", missing=0,
+               doc="transverse impact parameter of the track, with its sign; 0 without a track"),
+        Column(name="particle_d0_error", of="particle", dtype="float32", unit="mm", missing=0, low=0,
+               doc="its uncertainty; 0 without a track"),
+        Column(name="particle_dz", of="particle", dtype="float32", unit="mm", missing=0,
+               doc="longitudinal impact parameter of the track; 0 without a track"),
+        Column(name="particle_dz_error", of="particle", dtype="float32", unit="mm", missing=0, low=0,
+               doc="its uncertainty; 0 without a track"),
+    )
+)  # fmt: skip
+VERTICES = Schema(
+    columns=(
+        Column(name="vertex_pt", of="vertex", dtype="float32", unit="GeV", low=0,
+               doc="transverse momentum of a secondary vertex's tracks together"),
+        Column(name="vertex_eta", of="vertex", dtype="float32", unit="", doc="their pseudorapidity"),
+        Column(name="vertex_phi", of="vertex", dtype="float32", unit="rad", low=-7, high=7, doc="their azimuth"),
+        Column(name="vertex_mass", of="vertex", dtype="float32", unit="GeV", low=0, doc="their mass"),
+        Column(name="vertex_n_track", of="vertex", dtype="int32", unit="", low=0, doc="how many they are"),
+        Column(name="vertex_dxy", of="vertex", dtype="float32", unit="mm", low=0,
+               doc="transverse distance to the primary vertex"),
+        Column(name="vertex_dxy_error", of="vertex", dtype="float32", unit="mm", low=0, doc="its uncertainty"),
+        Column(name="vertex_d3d", of="vertex", dtype="float32", unit="mm", low=0, doc="distance to the primary vertex"),
+        Column(name="vertex_d3d_error", of="vertex", dtype="float32", unit="mm", low=0, doc="its uncertainty"),
+    )
+)  # fmt: skip
+PROBABILITY = "probability_"  # and the name of a class: what every tagger adds to jets
+
 # What every method that puts jets into two groups adds to events, a network or a classical one.
 ASSIGNMENT = Schema(
     columns=(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import torch
@@ -119,12 +119,15 @@ class Task(Config):
     never its parts, so that sharded parameters are gathered.
     """
 
-    outputs: ClassVar[Schema]
-
     @property
     @abstractmethod
     def columns(self) -> Schema:
         """What a batch must hold: one schema for all tasks of a class (a ClassVar), or one that its settings decide."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> Schema:
+        """What scoring adds, likewise."""
 
     def needs(self) -> Mapping[str, Aggregate]:
         """What must be fitted over the training part before a network can be built, by name."""

@@ -14,8 +14,8 @@ import pytest
 
 FLOOR = {"config", "errors"}
 PURE = {"physics", "nn", "metrics", "keyed"}
-TABLES = {"schema", "events"}
-NOUNS = {"task", "aggregates", "derive", "stream", "run", "axes", "study"}
+TABLES = {"schema", "events", "labels"}
+NOUNS = {"task", "aggregates", "derive", "stream", "run", "axes", "study", "tagging", "tagger"}
 BELOW = FLOOR | PURE | TABLES | NOUNS | {"jetscale", "shape", "terminal", "userfile", "lock"}
 
 MAY: dict[str, set[str]] = {
@@ -28,11 +28,14 @@ MAY: dict[str, set[str]] = {
     "metrics": FLOOR | {"schema"},
     "nn": FLOOR | {"physics", "keyed"},
     "schema": FLOOR,
+    "labels": {"errors"},
+    "tagging": {"metrics"},
     "events": FLOOR | {"schema"},
     "userfile": FLOOR,
     "lock": FLOOR,
     "task": FLOOR | PURE | TABLES | {"userfile"},
     "aggregates": {"task"},
+    "tagger": FLOOR | PURE | TABLES | {"task", "aggregates", "tagging"},
     "derive": FLOOR | PURE | TABLES | {"userfile"},
     "stream": FLOOR | TABLES | {"keyed", "derive"},
     "run": FLOOR | TABLES | {"shape", "task", "derive", "stream"},

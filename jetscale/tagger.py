@@ -1,0 +1,124 @@
+"""What all taggers are: a network that gives every jet a probability of each class.
+
+Rows are jets: a sample of jets, or events taken apart by `stream.each`. A system says which columns its network looks
+at and builds it; classes, loss, scores and figures are the same for all.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from jetscale import labels, tagging
+from jetscale.aggregates import Fractions
+from jetscale.physics import toy_jets
+from jetscale.schema import EVENT_ID, JET_LABEL, PROBABILITY, WEIGHT, Column, Schema, flat
+from jetscale.task import Aggregate, Batch, Task
+
+TERM = "class"
+
+
+class Tagger(Task):
+    """Tell classes of jets apart. Abstract; every system's is final."""
+
+    classes: dict[str, tuple[str, ...]] = Field(
+        {"qcd": ("qcd",), "top": ("top",)},
+        min_length=2,
+        description="name of a class: the labels it holds (jetscale.labels); the first is the background",
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that is spread over all classes")
+
+    @model_validator(mode="after")
+    def _labels_belong_to_one_class(self) -> Self:
+        seen: dict[str, str] = {}
+        for name, held in self.classes.items():
+            if not held or not name.isidentifier():
+                raise ValueError(f"classes.{name}: {'holds no label' if not held else 'a name has letters, digits, _'}")
+            for label in held:
+                if label not in labels.CODES:
+                    raise ValueError(f"classes.{name}: no label {label!r}; the labels are {', '.join(labels.NAMES)}")
+                if label in seen:
+                    raise ValueError(f"label {label!r} is in the classes {seen[label]!r} and {name!r}")
+                seen[label] = name
+        return self
+
+    @property
+    @abstractmethod
+    def inputs(self) -> Schema:
+        """The columns that the network looks at."""
+
+    @abstractmethod
+    def tensors(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What the network is called with: it gives logits, (B, K) float32."""
+
+    @property
+    def columns(self) -> Schema:
+        """What the network looks at, and the label."""
+        return Schema(columns=(EVENT_ID, WEIGHT)).plus(*self.inputs.columns, JET_LABEL)
+
+    @property
+    def outputs(self) -> Schema:
+        """A probability per class."""
+        return Schema(columns=tuple(
+            Column(name=f"{PROBABILITY}{name}", dtype="float32", unit="", doc=f"that the jet is {' or '.join(held)}",
+                   low=0, high=1)
+            for name, held in self.classes.items()
+        ))  # fmt: skip
+
+    def needs(self) -> Mapping[str, Aggregate]:
+        """The classes' shares: a label outside of all classes is found before anything is trained."""
+        one = "jet_label"
+        return {"classes": Fractions(lambda batch: (self.class_of(batch), batch.weight_B), len(self.classes), (one,))}
+
+    def class_of(self, batch: Batch) -> Tensor:
+        """The class of every jet, (B,) int64; -1 for a label outside."""
+        return self._lookup(batch.weight_B.device)[batch["jet_label"].long().clamp(-1, len(labels.NAMES)) + 1]
+
+    def weights(self, batch: Batch) -> dict[str, Tensor]:
+        """The row's weight, where its class is known."""
+        return {TERM: torch.where(self.class_of(batch) >= 0, batch.weight_B, 0.0)}
+
+    def loss(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy of every jet."""
+        logits_BK = net(*self.tensors(batch)).float()
+        target_B = self.class_of(batch).clamp_min(0)
+        return {TERM: functional.cross_entropy(logits_BK, target_B, reduction="none",
+                                               label_smoothing=self.label_smoothing)}  # fmt: skip
+
+    def score(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The probability of each class."""
+        probability_BK = net(*self.tensors(batch)).float().softmax(-1)
+        return {f"{PROBABILITY}{name}": probability_BK[:, number] for number, name in enumerate(self.classes)}
+
+    def figures(self, scored: pa.Table) -> dict[str, float]:
+        """Accuracy, AUC and rejections of jets of known class."""
+        probability_BK = np.stack([flat(scored[f"{PROBABILITY}{name}"]) for name in self.classes], axis=1)
+        code_B = flat(scored["jet_label"]).astype(np.int64)
+        class_B = self._lookup(torch.device("cpu")).numpy()[code_B.clip(-1, len(labels.NAMES)) + 1]
+        known_B = class_B >= 0
+        return dict(tagging.figures(probability_BK[known_B].astype(np.float64), class_B[known_B],
+                                    flat(scored["weight"])[known_B], list(self.classes)))  # fmt: skip
+
+    def toy(self, n: int, seed: int) -> pa.Table:
+        """Jets of all labels of the classes, by a leading-log shower."""
+        held = [label for of_class in self.classes.values() for label in of_class]
+        columns = toy_jets.jets(n, held, np.random.default_rng(seed))
+        columns["event_id"] = pa.array(seed * (1 << 24) + np.arange(n))
+        columns["weight"] = pa.array(np.ones(n))
+        columns["jet_label"] = pa.array([labels.code(held[place]) for place in columns.pop("place").to_pylist()])
+        arrays = [columns[column.name].cast(column.arrow) for column in self.columns.each()]
+        return pa.table(arrays, schema=self.columns.arrow)
+
+    def _lookup(self, device: torch.device) -> Tensor:
+        """The class of every code from -1 to one above the last, int64."""
+        class_of = {labels.code(label): number for number, held in enumerate(self.classes.values()) for label in held}
+        codes = range(-1, len(labels.NAMES) + 1)
+        return torch.tensor([class_of.get(code, -1) for code in codes], dtype=torch.int64, device=device)
