@@ -60,7 +60,7 @@ def names(selection: Selection) -> tuple[str, ...]:
 
 
 def about_axis(jet: Mapping[str, Tensor], particle: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Pseudorapidity and azimuth (B, P) from the jet's axis; mirrored so that the axis has a positive pseudorapidity."""
+    """Pseudorapidity and azimuth (B, P) from the axis; mirrored so that the axis has a positive pseudorapidity."""
     side_B1 = torch.where(jet["eta"] < 0, -1.0, 1.0).to(jet["eta"].dtype)[:, None]
     eta_BP = (particle["eta"] - jet["eta"][:, None]) * side_B1
     return eta_BP, delta_phi(particle["phi"], jet["phi"][:, None])
