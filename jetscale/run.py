@@ -38,8 +38,13 @@ class Horizon(Config):
 
 
 class Optimiser(Config):
-    """AdamW with a learning-rate schedule; `clip` is the largest norm of the whole gradient, 0 for none."""
+    """AdamW or RAdam with a learning-rate schedule; `clip` is the largest norm of the whole gradient, 0 for none.
 
+    RAdam with `lookahead: 6` is known as Ranger.
+    """
+
+    kind: Literal["adamw", "radam"] = "adamw"
+    lookahead: int = Field(0, ge=0, description="steps between two pulls back to the slow weights; 0 for none")
     rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)

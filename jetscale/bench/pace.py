@@ -24,7 +24,8 @@ from jetscale.run import Run
 from jetscale.task import Batch
 from jetscale.train import engine as engines
 from jetscale.train import launch
-from jetscale.train.engine import Engine, adamw
+from jetscale.train.engine import Engine
+from jetscale.train.optimiser import optimiser_of
 from jetscale.train.track import Tracker
 from jetscale.train.world import World
 
@@ -146,7 +147,7 @@ class Plain:
         self.net: nn.Module = run.task.build(run.seed).to(world.device)
         if world.size > 1:
             self.net = DistributedDataParallel(self.net)
-        self.optimiser = adamw(self.net, run.optimiser)
+        self.optimiser = optimiser_of(self.net, run.optimiser)
         self.spent: Seconds = {"forward": 0.0, "backward": 0.0, "update": 0.0}
 
     def block(self, steps: int) -> Seconds:

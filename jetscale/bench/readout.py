@@ -19,7 +19,7 @@ from jetscale.data.batch import batch
 from jetscale.events import Events
 from jetscale.run import Optimiser
 from jetscale.task import At, Batch, Task, find
-from jetscale.train.engine import adamw
+from jetscale.train.optimiser import optimiser_of
 
 SAMPLE = "shipped:gluino-1500"
 STEP = 256
@@ -132,7 +132,7 @@ def _rows(task: Task, rows: int, start: int = 0) -> Batch:
 
 def _train(task: Task, net: nn.Module, rows: Batch, steps: int) -> None:
     """Forward, backward, clipping and update."""
-    optimiser = adamw(net, Optimiser())
+    optimiser = optimiser_of(net, Optimiser())
     for _ in range(steps):
         values, weights = task.loss(net, rows), task.weights(rows)
         torch.stack([(values[term] * weights[term]).mean() for term in values]).sum().backward()

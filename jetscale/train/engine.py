@@ -16,9 +16,9 @@ from jetscale.errors import ConfigError, TrainError, nearest
 from jetscale.keyed import mix
 from jetscale.run import Optimiser, Run
 from jetscale.train.loss import shares, weight_sums
+from jetscale.train.optimiser import MOMENTS, SLOW, optimiser_of, remembered
 from jetscale.train.world import World
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
 MASTER = "master"
 
 
@@ -98,7 +98,7 @@ class TorchEngine(Engine):
     def __init__(self, run: Run, net: nn.Module, world: World) -> None:
         super().__init__(run, world)
         self.net = net.to(world.device)
-        self.optimiser = adamw(net, run.optimiser)
+        self.optimiser = optimiser_of(net, run.optimiser)
 
     def _backward(self, share: Tensor) -> None:
         share.backward()
@@ -141,7 +141,10 @@ class DeepSpeedEngine(Engine):
         import deepspeed
 
         self.deepspeed, self.optimiser, *_ = deepspeed.initialize(
-            model=net, optimizer=adamw(net, run.optimiser), config=deepspeed_settings(run), dist_init_required=False
+            model=net,
+            optimizer=optimiser_of(net, run.optimiser),
+            config=deepspeed_settings(run),
+            dist_init_required=False,
         )
         self.net = self.deepspeed
         if run.scale.stage:
@@ -183,7 +186,7 @@ class DeepSpeedEngine(Engine):
             yield from _memory_of(self.optimiser, module)
             return
         for name, parameter in _trained(module):
-            for moment in MOMENTS:
+            for moment in remembered(self.run.optimiser):
                 yield f"{moment}/{name}", safe_get_full_optimizer_state(parameter, moment).detach().cpu().clone()
             if self.run.precision == "bf16":
                 yield f"{MASTER}/{name}", safe_get_full_fp32_param(parameter).detach().cpu().clone()
@@ -199,7 +202,7 @@ class DeepSpeedEngine(Engine):
         put = _put_sharded if self.run.scale.stage == 3 else _put_partitioned
         for name, parameter in _trained(module):
             # A parameter that no loss has touched has no moments with plain torch: zeros, as they are here already.
-            for moment in MOMENTS if f"{MOMENTS[0]}/{name}" in memory else ():
+            for moment in remembered(self.run.optimiser) if f"{MOMENTS[0]}/{name}" in memory else ():
                 put(parameter, memory[f"{moment}/{name}"].to(self.world.device), moment, self.world)
             if self.run.precision == "bf16":
                 put(parameter, memory[f"{MASTER}/{name}"].to(self.world.device), None, self.world)
@@ -213,7 +216,8 @@ class DeepSpeedEngine(Engine):
         zero, sharded = self.optimiser, self.run.scale.stage == 3
         for flat in zero.fp32_partitioned_groups_flat if sharded else zero.single_partition_of_fp32_groups:
             empty = {moment: torch.zeros_like(flat) for moment in MOMENTS}
-            zero.optimizer.state[flat] = {"step": torch.tensor(0.0), **empty}
+            slow = {SLOW: flat.detach().clone()} if self.run.optimiser.lookahead else {}
+            zero.optimizer.state[flat] = {"step": torch.tensor(0.0), **empty, **slow}
         if not sharded:
             zero._lazy_init_hp_params_optimizer_state()
 
@@ -223,16 +227,18 @@ def _trained(net: nn.Module) -> list[tuple[str, nn.Parameter]]:
 
 
 def _memory_of(optimiser: torch.optim.Optimizer, net: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """A plain optimiser's moments; a parameter that no loss has touched has none."""
+    """A plain optimiser's moments and slow weights; a parameter that no loss has touched has none."""
     for name, parameter in _trained(net):
-        for moment in MOMENTS if parameter in optimiser.state else ():
-            yield f"{moment}/{name}", optimiser.state[parameter][moment].detach().cpu().clone()
+        for moment in (*MOMENTS, SLOW):
+            if moment in optimiser.state.get(parameter, {}):
+                yield f"{moment}/{name}", optimiser.state[parameter][moment].detach().cpu().clone()
 
 
 def _remind(optimiser: torch.optim.Optimizer, net: nn.Module, memory: Mapping[str, Tensor], steps: int) -> None:
     for name, parameter in _trained(net):
         if f"{MOMENTS[0]}/{name}" in memory:
-            moments = {moment: memory[f"{moment}/{name}"].to(parameter.device, copy=True) for moment in MOMENTS}
+            moments = {moment: memory[f"{moment}/{name}"].to(parameter.device, copy=True)
+                       for moment in (*MOMENTS, SLOW) if f"{moment}/{name}" in memory}  # fmt: skip
             optimiser.state[parameter] = {"step": torch.tensor(float(steps)), **moments}
 
 
@@ -319,20 +325,6 @@ def ready_deepspeed() -> torch.device:
     backend = "gloo" if on_cpu else accelerator.communication_backend_name()
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False)
     return torch.device("cpu") if on_cpu else torch.device(accelerator.current_device_name())
-
-
-def adamw(net: nn.Module, optimiser: Optimiser) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov, Hutter, arXiv:1711.05101) on the network's parameter groups."""
-    return torch.optim.AdamW(groups(net, optimiser), lr=optimiser.rate, betas=optimiser.betas, eps=optimiser.eps)
-
-
-def groups(net: nn.Module, optimiser: Optimiser) -> list[dict[str, Any]]:
-    """Two groups of parameters: matrices, which decay, and biases and norms, which do not."""
-    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trained if parameter.ndim > 1]
-    others = [parameter for parameter in trained if parameter.ndim <= 1]
-    both = [{"params": matrices, "weight_decay": optimiser.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return [group for group in both if group["params"]]
 
 
 def rate_at(optimiser: Optimiser, fraction: float) -> float:

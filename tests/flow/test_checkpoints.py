@@ -25,7 +25,10 @@ def _engine(case: Case, world: World, place: Path | None = None) -> Engine:
     net = _Net()
     if place:
         checkpoint.start_from(net, place)
-    return (TorchEngine if case[0] == "torch" else DeepSpeedEngine)(_run(*case), net, world)
+    plain = _run(*case)
+    # Slow weights that are pulled back in the last step, so that they too must have been remembered.
+    run = plain.model_copy(update={"optimiser": plain.optimiser.but(lookahead=STEPS)})
+    return (TorchEngine if case[0] == "torch" else DeepSpeedEngine)(run, net, world)
 
 
 def _losses(engine: Engine, steps: range) -> list[dict[str, float]]:
@@ -112,5 +115,9 @@ def test_every_worker_writes_its_part(folder: Path) -> None:
         with safe_open(place / f"memory-{rank:03d}.safetensors", framework="pt") as part:
             parts.append(set(part.keys()))
     assert all(parts) and not parts[0] & parts[1]
-    names = {f"{kind}/{name}" for kind in ("exp_avg", "exp_avg_sq", "master") for name, _ in _Net().named_parameters()}
+    names = {
+        f"{kind}/{name}"
+        for kind in ("exp_avg", "exp_avg_sq", "slow", "master")
+        for name, _ in _Net().named_parameters()
+    }
     assert parts[0] | parts[1] == names

@@ -65,6 +65,15 @@ def _interrupted(run: Run, out: Path, at: int, monkeypatch: pytest.MonkeyPatch) 
             train(run, out)
 
 
+def test_slow_weights_are_remembered(toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = _run(toy, optimiser={"kind": "radam", "lookahead": 5}, horizon={"steps": 24})
+    once = checkpoint.load(train(run, tmp_path / "once"))[1].state_dict()
+    _interrupted(run, tmp_path / "twice", 19, monkeypatch)
+    again = checkpoint.load(train(run, tmp_path / "twice"))[1].state_dict()
+    assert all(again[name].equal(once[name]) for name in once)
+    assert any(line["step"] == 19 for line in lines(tmp_path / "twice", "step"))
+
+
 def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
     toy: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
