@@ -51,6 +51,10 @@ def reader(file: str, how: Map) -> Reader:
         from jetscale.data.formats.cannonball import CannonballReader
 
         return CannonballReader(file, how)
+    if how.format == "jetclass":
+        from jetscale.data.formats.jetclass import JetclassReader
+
+        return JetclassReader(file, how)
     from jetscale.data.formats.root import RootReader
 
     return RootReader(file, how)

@@ -13,6 +13,8 @@ from jetscale.config import Config
 from jetscale.data.ingest.job import Map
 from jetscale.schema import Schema
 
+REASON = "left_out_because"
+
 
 class Look(Config):
     """What a file holds, found without reading its events.
@@ -59,5 +61,6 @@ class Reader(AbstractContextManager["Reader"], ABC):
         Fields are those of `columns`, in the types, units and order that it has, one list per event where a column is
         of a collection; those that the file lacks stand with their `missing`. Further fields: `weight` (float64, the
         product of the map's factors, 1 without any) and its variations `weight_NAME_up` and `_down`. Nothing is left
-        out or mended: non-finite and odd values come as they are.
+        out or mended: non-finite and odd values come as they are. Where a format knows more, a field `REASON` says
+        why an event is to be left out, and is empty where it is not.
         """

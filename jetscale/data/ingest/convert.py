@@ -19,6 +19,7 @@ import torch
 
 from jetscale.config import digest
 from jetscale.data.formats.open import entered
+from jetscale.data.formats.reader import REASON
 from jetscale.data.ingest import files
 from jetscale.data.ingest.chunk import Chunk, chunk_of, events_with, kept
 from jetscale.data.ingest.files import Stamp
@@ -71,6 +72,8 @@ class Recipe:
         doc = "physics weight" if not unit else "the event's share of the cross section"
         weights = [WEIGHT.but(name=name, unit=unit, doc=doc, missing=None) for name in self.weights]
         fixed = [_constant(name, self.columns) for name in self.job.set]
+        if not _lists_jets(self.columns):
+            return Schema(columns=(EVENT_ID, *weights)).plus(*self.columns.columns, *fixed)
         jets = JET_EVENTS.plus(*(c for c in self.columns.each() if c.name in JET_EVENTS))
         ours = Schema(columns=(EVENT_ID, *weights)).plus(*(c for c in jets.each() if c.name != "weight"))
         return ours.plus(*self.columns.columns, JET_INDEX, *fixed)
@@ -253,6 +256,11 @@ def _table(recipe: Recipe, part: Part, scale: float, counts: Counts, array: ak.A
     entries_B = np.arange(len(array), dtype=np.int64) + part.start + counts.entries
     counts.entries += len(array)
     chunk = _chunk(recipe, array, ids_of(part.key, entries_B, part.file))
+    if REASON in array.fields:
+        reason_B = np.asarray(array[REASON].to_list())
+        known_B = reason_B != ""
+        counts.rejected.update(reason_B[known_B].tolist())
+        chunk = chunk.only(~known_B)
     if recipe.golden:
         golden_B = recipe.golden.certified(chunk.numbers["run"], chunk.numbers["luminosity_block"])
         chunk = _reject(chunk, ~golden_B, "not in the golden JSON", counts)
@@ -272,9 +280,16 @@ def _chunk(recipe: Recipe, array: ak.Array, id_B: np.ndarray) -> Chunk:
     """The reader's columns with weights, ids, and the place of every jet."""
     weights = tuple(recipe.read[name] for name in recipe.weights)
     chunk = chunk_of(array, Schema(columns=(*weights, *recipe.columns.columns)))
+    if not _lists_jets(recipe.columns):
+        return chunk.plus(EVENT_ID, id_B)
     bounds = chunk.bounds["jet"]
     place_M = np.arange(bounds[-1]) - np.repeat(bounds[:-1], np.diff(bounds))
     return chunk.plus(EVENT_ID, id_B).plus(JET_INDEX, place_M.astype(np.int32))
+
+
+def _lists_jets(columns: Schema) -> bool:
+    """Whether rows are events with lists of jets, and not jets themselves."""
+    return any(column.of == "jet" for column in columns.each())
 
 
 def _reject(chunk: Chunk, bad_B: np.ndarray, why: str, counts: Counts) -> Chunk:
