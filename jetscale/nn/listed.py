@@ -1,0 +1,40 @@
+"""Batch normalisation over what is real: padded entries of lists, and rows of no entries, count for nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ListNorm(nn.Module):
+    """Batch normalisation (Ioffe, Szegedy, arXiv:1502.03167) of lists (B, N, C) over their real entries, in float32.
+
+    Running moments are kept in float32 whatever the precision of the weights. Without at least two real entries a batch
+    in training is normalised by the running moments, and leaves them alone.
+    """
+
+    mean_C: Tensor
+    variance_C: Tensor
+
+    def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum, self.eps = momentum, eps
+        self.weight, self.bias = nn.Parameter(torch.ones(features)), nn.Parameter(torch.zeros(features))
+        self.register_buffer("mean_C", torch.zeros(features))
+        self.register_buffer("variance_C", torch.ones(features))
+
+    def forward(self, x_BNC: Tensor, mask_BN: Tensor) -> Tensor:
+        """(B, N, C) and its mask (B, N) -> (B, N, C) in the same precision, 0 where padded."""
+        wide_BNC = x_BNC if x_BNC.dtype == torch.float64 else x_BNC.float()
+        mean_C, variance_C = self.mean_C.to(wide_BNC.dtype), self.variance_C.to(wide_BNC.dtype)
+        if self.training and int(mask_BN.sum()) > 1:
+            variance_C, mean_C = torch.var_mean(wide_BNC[mask_BN], dim=0, correction=0)
+            self._remember(mean_C.detach(), variance_C.detach(), int(mask_BN.sum()))
+        scaled_BNC = (wide_BNC - mean_C) * torch.rsqrt(variance_C + self.eps)
+        out_BNC = scaled_BNC * self.weight.to(wide_BNC.dtype) + self.bias.to(wide_BNC.dtype)
+        return torch.where(mask_BN[..., None], out_BNC, 0.0).to(x_BNC.dtype)
+
+    def _remember(self, mean_C: Tensor, variance_C: Tensor, entries: int) -> None:
+        self.mean_C.lerp_(mean_C.to(self.mean_C.dtype), self.momentum)
+        unbiased_C = variance_C * entries / (entries - 1)
+        self.variance_C.lerp_(unbiased_C.to(self.variance_C.dtype), self.momentum)
