@@ -291,6 +291,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning)
             warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
+            # torch's own recurrent layers keep a list of their weights, which tracing makes anew.
+            warnings.filterwarnings("ignore", message="The tensor attribute.*_flat_weights", category=UserWarning)
             yield
     finally:
         logger.setLevel(level)

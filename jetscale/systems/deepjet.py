@@ -203,7 +203,7 @@ def _best(features_BPC: Tensor, mask_BP: Tensor, rank_BP: Tensor, most: int) -> 
     """The entries of highest rank in falling order, (B, most, C); those that there are not are 0."""
     more = (0, most)
     rank_BX = functional.pad(torch.where(mask_BP, rank_BP, -1.0), more, value=-1.0)
-    place_BN = rank_BX.argsort(dim=1, descending=True, stable=True)[:, :most]
+    place_BN = rank_BX.topk(most, dim=1).indices
     padded_BXC = functional.pad(features_BPC, (0, 0, *more))
     taken_BNC = padded_BXC.gather(1, place_BN[..., None].expand(-1, -1, features_BPC.shape[-1]))
     mask_BN = functional.pad(mask_BP, more).gather(1, place_BN)
