@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jetscale.metrics import NONE_SEEN, Bools, Floats, Ints, auc, roc
+from jetscale.metrics import NONE_SEEN, Bools, Floats, Ints, auc, n_eff, roc
 
 EFFICIENCIES = (0.3, 0.5)
 
@@ -57,6 +57,39 @@ def rejection(score_B: Floats, signal_B: Bools, weight_B: Floats, at: float) -> 
     share = (at - signal[place - 1]) / (signal[place] - signal[place - 1]) if place else 1.0
     passing = float(np.exp(np.log(low) + share * (np.log(high) - np.log(low)))) if low > 0 else float(high)
     return Rejection(1.0 / passing, float(np.sqrt(max(1.0 - passing, 0.0) / (n * passing))) / passing, False)
+
+
+def confusion(probability_BK: Floats, class_B: Ints, weight_B: Floats) -> Floats:
+    """Weighted share of the jets of a class (rows) that are likeliest of each class (columns), (K, K); NaN of none."""
+    classes = probability_BK.shape[1]
+    found_B = probability_BK.argmax(1)
+    counts = np.bincount(class_B * classes + found_B, weight_B, classes * classes).reshape(classes, classes)
+    of_class = counts.sum(1, keepdims=True)
+    shares: Floats = np.divide(counts, of_class, out=np.full_like(counts, np.nan), where=of_class > 0)
+    return shares
+
+
+class Reliability(NamedTuple):
+    """A bin of probability: what was said and what was so, as weighted means, and the binomial error of the latter."""
+
+    said: float
+    seen: float
+    error: float
+
+
+def calibration(probability_B: Floats, own_B: Bools, weight_B: Floats, bins: int = 10) -> list[Reliability]:
+    """The share of jets that are of a class against the probability given for it, in equal bins that hold any jets."""
+    bin_B = np.minimum((probability_B * bins).astype(np.int64), bins - 1)
+    found = []
+    for number in range(bins):
+        rows_B = bin_B == number
+        weights = weight_B[rows_B]
+        total, size = float(weights.sum()), n_eff(weights)
+        if total > 0 and size > 0:
+            seen = float(weights[own_B[rows_B]].sum()) / total
+            said = float((weights * probability_B[rows_B]).sum()) / total
+            found.append(Reliability(said, seen, float(np.sqrt(max(seen * (1 - seen), 0.0) / size))))
+    return found
 
 
 def figures(probability_BK: Floats, class_B: Ints, weight_B: Floats, classes: Sequence[str]) -> Mapping[str, float]:

@@ -10,6 +10,9 @@ from jetscale.evaluate import compare, logs, page, results
 from jetscale.evaluate.compare import CLASSICAL, Scored
 from jetscale.evaluate.displays import displays
 from jetscale.evaluate.figures import draw
+from jetscale.evaluate.tagging import figures as tagger_figures
+from jetscale.evaluate.tagging import page as tagger_page
+from jetscale.evaluate.tagging import results as tagger_results
 from jetscale.events import write_text
 from jetscale.train.checkpoint import read_data
 from jetscale.train.exported import is_exported
@@ -29,6 +32,8 @@ def report(scored: Sequence[Scored], out: Path, *, command: str, wall: Mapping[s
         ConfigError: no such classical method.
         DataError: no scored events, a column that is missing, runs that have scored different samples.
     """
+    if tagger_results.are_tagged(scored):
+        return _taggers(scored, out, command, wall)
     start = time.monotonic()
     runs = tuple(dict.fromkeys(one.run_name for one in scored))
     folders = {one.run_name: one.run_dir for one in scored}
@@ -42,6 +47,20 @@ def report(scored: Sequence[Scored], out: Path, *, command: str, wall: Mapping[s
                      [run for run, folder in folders.items() if folder and is_exported(folder)])  # fmt: skip
     write_text(out / "results.json", results.to_json(found))
     write_text(out / "index.html", page.render(found, pictures, events, foot))
+    return out / "index.html"
+
+
+def _taggers(scored: Sequence[Scored], out: Path, command: str, wall: Mapping[str, float]) -> Path:
+    start = time.monotonic()
+    found = tagger_results.jets(scored)
+    boot = tagger_results.bootstrap(found)
+    pictures = tagger_figures.draw(found, out / "figures")
+    folders = {one.run_name: one.run_dir for one in scored}
+    spent = {f"training {run}": s for run, folder in folders.items() if (s := logs.seconds(folder)) is not None}
+    foot = page.Foot(command, {one.run_name: _digest(one) for one in scored},
+                     {**spent, **wall, "reporting": time.monotonic() - start})  # fmt: skip
+    write_text(out / "results.json", tagger_results.to_json(found, boot))
+    write_text(out / "index.html", tagger_page.render(found, boot, pictures, foot))
     return out / "index.html"
 
 
