@@ -55,6 +55,10 @@ def reader(file: str, how: Map) -> Reader:
         from jetscale.data.formats.jetclass import JetclassReader
 
         return JetclassReader(file, how)
+    if how.format == "energyflow":
+        from jetscale.data.formats.energyflow import EnergyflowReader
+
+        return EnergyflowReader(file, how)
     from jetscale.data.formats.root import RootReader
 
     return RootReader(file, how)
