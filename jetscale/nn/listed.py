@@ -23,16 +23,19 @@ class ListNorm(nn.Module):
         self.register_buffer("mean_C", torch.zeros(features))
         self.register_buffer("variance_C", torch.ones(features))
 
-    def forward(self, x_BNC: Tensor, mask_BN: Tensor) -> Tensor:
-        """(B, N, C) and its mask (B, N) -> (B, N, C) in the same precision, 0 where padded."""
+    def forward(self, x_BNC: Tensor, mask_BN: Tensor | None = None) -> Tensor:
+        """(B, N, C) and its mask (B, N) -> the same in the same precision, 0 where padded; without a mask (..., C), of
+        which all is real."""
         wide_BNC = x_BNC if x_BNC.dtype == torch.float64 else x_BNC.float()
         mean_C, variance_C = self.mean_C.to(wide_BNC.dtype), self.variance_C.to(wide_BNC.dtype)
-        if self.training and int(mask_BN.sum()) > 1:
-            variance_C, mean_C = torch.var_mean(wide_BNC[mask_BN], dim=0, correction=0)
-            self._remember(mean_C.detach(), variance_C.detach(), int(mask_BN.sum()))
+        if self.training:
+            real_XC = wide_BNC.flatten(0, -2) if mask_BN is None else wide_BNC[mask_BN]
+            if len(real_XC) > 1:
+                variance_C, mean_C = torch.var_mean(real_XC, dim=0, correction=0)
+                self._remember(mean_C.detach(), variance_C.detach(), len(real_XC))
         scaled_BNC = (wide_BNC - mean_C) * torch.rsqrt(variance_C + self.eps)
         out_BNC = scaled_BNC * self.weight.to(wide_BNC.dtype) + self.bias.to(wide_BNC.dtype)
-        return torch.where(mask_BN[..., None], out_BNC, 0.0).to(x_BNC.dtype)
+        return (out_BNC if mask_BN is None else torch.where(mask_BN[..., None], out_BNC, 0.0)).to(x_BNC.dtype)
 
     def _remember(self, mean_C: Tensor, variance_C: Tensor, entries: int) -> None:
         self.mean_C.lerp_(mean_C.to(self.mean_C.dtype), self.momentum)

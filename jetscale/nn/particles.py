@@ -63,7 +63,7 @@ class ParticleInputs(nn.Module):
     def forward(self, jet_B4: Tensor, particle_BPR: Tensor, mask_BP: Tensor) -> Cloud:
         """(B, 4), (B, P, R) and the mask (B, P): float32 or double, whatever the precision of the weights."""
         jet, particle = named(jet_B4, particle_BPR, self.selection)
-        plain_BPC = constituents.features(self.names, jet, particle)
+        plain_BPC = self.plain(jet_B4, particle_BPR)
         scaled_BPC = ((plain_BPC - self.shift_C.to(plain_BPC.dtype)) * self.scale_C.to(plain_BPC.dtype)).clamp(
             self.low_C.to(plain_BPC.dtype), self.high_C.to(plain_BPC.dtype)
         )
@@ -71,6 +71,10 @@ class ParticleInputs(nn.Module):
         points_BP2 = torch.where(real_BP1, torch.stack(constituents.about_axis(jet, particle), -1), 0.0)
         p4_BP4 = kinematics.p4(*(particle[name] for name in MOMENTUM))
         return Cloud(torch.where(real_BP1, scaled_BPC, 0.0), points_BP2, torch.where(real_BP1, p4_BP4, 0.0), mask_BP)
+
+    def plain(self, jet_B4: Tensor, particle_BPR: Tensor) -> Tensor:
+        """Features as they are, (B, P, C): what moments are fitted to."""
+        return constituents.features(self.names, *named(jet_B4, particle_BPR, self.selection))
 
 
 def named(jet_B4: Tensor, particle_BPR: Tensor, selection: Selection) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -1,0 +1,80 @@
+"""ParticleNet: order and padding do not matter, and jets of little are no trouble."""
+
+import numpy as np
+import pytest
+import torch
+
+from jetscale.data.batch import batch
+from jetscale.systems.particlenet import ParticleNet
+from jetscale.task import At, Batch
+
+TASKS = {"lite": ParticleNet(size="lite"), "fusion": ParticleNet(size="lite", fusion=True, features="full"),
+         "fitted": ParticleNet(size="lite", standardise="fitted", features="ids", phantom="drop")}  # fmt: skip
+
+
+def rows(task: ParticleNet, n: int = 24, seed: int = 1) -> Batch:
+    return batch([task.toy(n, seed)], task.columns, np.ones(n), np.zeros(n, dtype=np.int64), np.arange(n),
+                 At(0, 0, 0.0), 1)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_order_and_padding_do_not_matter(name: str) -> None:
+    task = TASKS[name]
+    net, (jet, particle, mask) = task.build(1).eval(), task.tensors(rows(task))
+    wanted = net(jet, particle, mask)
+    turned = torch.randperm(particle.shape[1], generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(net(jet, particle[:, turned], mask[:, turned]), wanted, atol=1e-4)
+    pad = torch.nn.functional.pad
+    assert torch.allclose(net(jet, pad(particle, (0, 0, 0, 9), value=2.0), pad(mask, (0, 9))), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_tracing_and_running_are_one_function(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = TASKS[name]
+    net, given = task.build(1), task.tensors(rows(task))
+    net(*given)
+    net.eval()
+    flat = net(*given)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert torch.allclose(net(*given), flat, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_jets_of_one_particle_and_of_none_are_finite(name: str) -> None:
+    task = TASKS[name]
+    net, (jet, particle, mask) = task.build(1), task.tensors(rows(task, 4))
+    one = mask & (torch.arange(mask.shape[1]) == 0)
+    one[0] = False
+    for shown in (one, mask & False):
+        out = net(jet, particle, shown)
+        assert torch.isfinite(out).all()
+        out.sum().backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+def test_inputs_are_standardised_by_what_was_fitted() -> None:
+    task = TASKS["fitted"]
+    seen = rows(task, 200)
+    moments = task.needs()["particles"]
+    net = task.build(1, {"particles": moments.numbers(moments.sums(seen))})
+    jet, particle, mask = task.tensors(seen)
+    features = net.scaled(jet, particle, mask).features_BPC[mask]
+    varies = features.std(0) > 0
+    assert torch.allclose(features.mean(0), torch.zeros(features.shape[1]), atol=0.1)
+    assert torch.allclose(features.std(0)[varies], torch.ones(int(varies.sum())), atol=0.15)
+
+
+@pytest.mark.claims
+def test_tops_are_told_from_qcd_in_the_toy() -> None:
+    task = ParticleNet(size="lite", dropout=0.0)
+    net = task.build(1)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    for step in range(40):
+        optimiser.zero_grad()
+        task.loss(net, rows(task, 128, 10 + step))["class"].mean().backward()
+        optimiser.step()
+    new = rows(task, 1000, 2)
+    with torch.no_grad():
+        score = task.score(net.eval(), new)["probability_top"]
+    top = task.class_of(new) == 1
+    assert (score[top][:, None] > score[~top]).float().mean().item() > 0.9
