@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from jetscale.nn.listed import ListNorm
 
@@ -99,7 +100,7 @@ class Edges(NamedTuple):
         real_NK = index_NK < particles
         if bool(real_NK.all()):
             return cls(index_NK, None, None, index_NK.numel())
-        share_NK = real_NK / real_NK.sum(1, keepdim=True).clamp_min(1) if drop else None
+        share_NK = real_NK.double() / real_NK.sum(1, keepdim=True).clamp_min(1) if drop else None
         return cls(index_NK, real_NK, share_NK, int(real_NK.sum()))
 
     def blocks(self, like_EC: Tensor) -> list[tuple[slice, slice]]:
@@ -256,6 +257,7 @@ class EdgeLayers(torch.autograd.Function):
         return averaged(plain[-1], lines[-1], edges), *seen
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, out_NC: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         """Of u, v and the parameters."""
         edges, plain, lines, training = ctx.kept
@@ -386,7 +388,7 @@ class EdgeConv(nn.Module):
 
         There must be more slots than neighbours, and x must be 0 where padded.
         """
-        near_BPK = nearest(points_BPC, mask_BP, self.k)
+        near_BPK = nearest(points_BPC.to(wide(points_BPC.dtype)), mask_BP, self.k)
         u_BPC, v_BPC = self._first(x_BPC)
         flat_BXC = near_BPK.flatten(1)[..., None].expand(-1, -1, v_BPC.shape[-1])
         z_BPKC = u_BPC[:, :, None] + v_BPC.gather(1, flat_BXC).unflatten(1, near_BPK.shape[1:])

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from jetscale.data.batch import batch
+from jetscale.nn import edgeconv
+from jetscale.nn.edgeconv import Edges, edge_layers
 from jetscale.systems.particlenet import ParticleNet
 from jetscale.task import At, Batch
 
@@ -62,6 +64,36 @@ def test_inputs_are_standardised_by_what_was_fitted() -> None:
     varies = features.std(0) > 0
     assert torch.allclose(features.mean(0), torch.zeros(features.shape[1]), atol=0.1)
     assert torch.allclose(features.std(0)[varies], torch.ones(int(varies.sum())), atol=0.15)
+
+
+def double_layers(drop: bool) -> tuple[list[torch.Tensor], Edges]:
+    """Numbers for three layers of equal width on four particles, and edges of which some are to nothing."""
+    dice = torch.Generator().manual_seed(1)
+    shapes = [(4, 3), (5, 3), (3, 3), (3, 3), *[(3,)] * 6]
+    given = [torch.randn(*one, generator=dice, dtype=torch.float64).requires_grad_() for one in shapes]
+    return given, Edges.of(torch.tensor([[1, 2, 3], [0, 2, 4], [0, 1, 4], [0, 4, 4]]), 4, drop)
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_the_gradient_of_equal_widths_is_that_of_differences(drop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edgeconv, "BLOCK", 1 << 6)
+    given, edges = double_layers(drop)
+    assert torch.autograd.gradcheck(lambda u, v, *rest: edge_layers(u, v, edges, None, 3, *rest)[0], given)
+
+
+def test_second_derivatives_are_refused() -> None:
+    given, edges = double_layers(drop=False)
+    out = edge_layers(*given[:2], edges, None, 3, *given[2:])[0]
+    (slope,) = torch.autograd.grad(out.square().sum(), given[0], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
+def test_shares_of_edges_add_up_in_double_precision() -> None:
+    _, edges = double_layers(drop=True)
+    three = Edges.of(torch.tensor([[0, 1, 2, 9]]), 9, drop=True)
+    assert edges.share_NK is not None and three.share_NK is not None
+    assert edges.share_NK.dtype == torch.float64 and three.share_NK[0].tolist() == [1 / 3, 1 / 3, 1 / 3, 0]
 
 
 @pytest.mark.claims
