@@ -305,7 +305,9 @@ def spread(out_NC: Tensor, last: Plain, line: Line, edges: Edges) -> tuple[Tenso
 def passed_back(rising_ED: Tensor, plain: Plain, line: Line, pull: Pull | None, edges: Edges, weight_DC: Tensor,
                 before: Plain, line_before: Line) -> tuple[Tensor, Tensor, Pull]:  # fmt: skip
     """From the gradient of a line to that of the line before, (E, C), and that of the matrix between, (D, C)."""
-    below_EC, sums = torch.empty_like(before.value_EC), Sums(before.value_EC)
+    # A block is read before it is written, so that the gradient needs room only once.
+    same = rising_ED.shape == before.value_EC.shape
+    below_EC, sums = rising_ED if same else torch.empty_like(before.value_EC), Sums(before.value_EC)
     of_weight_DC = torch.zeros(weight_DC.shape, dtype=line.slope_C.dtype, device=weight_DC.device)
     for of, at in edges.blocks(max(below_EC, rising_ED, key=lambda one: one.shape[1])):
         through_ED = _through(rising_ED[at], plain.value_EC[at], line, pull, edges, of).to(weight_DC.dtype)
