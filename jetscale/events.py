@@ -21,22 +21,16 @@ from typing import Any, Literal
 import awkward as ak
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jetscale.config import Config, Values, build
 from jetscale.errors import DataError, nearest
-from jetscale.schema import JET_EVENTS, Column, Number, Schema, check, whole
+from jetscale.own import completed
+from jetscale.schema import Column, Schema, check, whole
 
 MANIFEST = "_manifest.json"
 ROW_GROUP = 2500
 SHIPPED = "shipped:"
-# What a user's own numbers become, by Arrow's names; of no numbers at all (null) the type is free.
-OWN: dict[str, Number] = {
-    "bool": "int8", "int8": "int8", "int16": "int32", "int32": "int32", "int64": "int64", "uint8": "int32",
-    "uint16": "int32", "uint32": "int64", "uint64": "int64", "halffloat": "float32", "float": "float32",
-    "double": "float64", "null": "float64",
-}  # fmt: skip
 
 
 class Shard(Config):
@@ -113,11 +107,13 @@ class Events:
     @classmethod
     def write(cls, array: ak.Array | pa.Table, directory: str | Path, *, name: str | None = None,
               units: Mapping[str, str] | None = None, rows_per_shard: int = 50_000) -> Events:  # fmt: skip
-        """Write a user's own events as a sample.
+        """Write a user's own events, or jets, as a sample.
 
-        `array` needs the records `jet_pt, jet_eta, jet_phi, jet_mass` (GeV, radians; one list per event); every other
-        column of `JET_EVENTS` is optional and stands as "not known" where it is absent. All further columns, one number
-        per event or one per jet, are kept; `units` has their units. Jets are put in falling pt.
+        Events need the records `jet_pt, jet_eta, jet_phi, jet_mass` (GeV, radians; one list per event); every other
+        column of `JET_EVENTS` is optional. Rows that have a `jet_label`, or particles or vertices, are single jets: of
+        them the same columns are one number each, and those of `PARTICLES`, `PARTICLE_IDS`, `IMPACT` and `VERTICES`
+        lists. What is absent stands as "not known". All further numbers, one per row or one per jet, particle or
+        vertex, are kept; `units` has their units. Jets of events, and particles of jets, are put in falling pt.
 
         Raises:
             DataError: neither an array nor a table, a missing or unequal column, one that cannot be kept, a value that
@@ -126,7 +122,7 @@ class Events:
         path = Path(directory)
         if (path / MANIFEST).exists():
             raise DataError("already holds a sample", where=str(path), cure="choose another folder or remove this one")
-        table, schema = _completed(array, units or {}, where=str(path))
+        table, schema = completed(array, units or {}, where=str(path))
         shards = [
             write_shard(table.slice(start, rows_per_shard), path / f"shard-{number:05d}.parquet", schema)
             for number, start in enumerate(range(0, max(table.num_rows, 1), rows_per_shard))
@@ -205,117 +201,6 @@ def locate(where: str | Path) -> Path:
     if name not in known:
         raise DataError(f"no shipped sample {name!r}", where=text, cure=nearest(name, known))
     return room / name
-
-
-def complete(array: ak.Array | pa.Table, where: str) -> pa.Table:
-    """A checked table of `JET_EVENTS`, from whatever of its columns the user has, and of the user's own columns."""
-    return _completed(array, {}, where)[0]
-
-
-def _completed(array: ak.Array | pa.Table, units: Mapping[str, str], where: str) -> tuple[pa.Table, Schema]:
-    source = _records(array, where)
-    own = _own(source, units, where)
-    schema = JET_EVENTS.plus(*own)
-    jets = [column.name for column in JET_EVENTS.each() if column.of == "jet" and column.name in source.fields]
-    if "jet_pt" not in jets:
-        raise DataError("column 'jet_pt' is missing", where=where, cure=nearest("jet_pt", source.fields))
-    given = {column.name: _known(source[column.name], column, where) for column in schema.each()
-             if column.name in source.fields}  # fmt: skip
-    _one_list_per_event(given["jet_pt"], where)
-    rank = ak.argsort(given["jet_pt"], axis=1, ascending=False, stable=True)
-    columns: dict[str, pa.Array] = {}
-    for column in schema.each():
-        if column.name in given:
-            values = given[column.name]
-            _same_lengths(values, rank, column, where)
-            columns[column.name] = _arrow(values[rank] if column.of else values, column, where)
-        else:
-            columns[column.name] = _absent(column, source, where)
-    if "true_mass" in given and "decay_mode" not in given:
-        background = pc.equal(columns["true_mass"], 0)
-        columns["decay_mode"] = pc.if_else(background, pa.scalar(0, pa.int8()), columns["decay_mode"])
-    table = pa.table(columns)
-    check(table, schema, where)
-    return table, schema
-
-
-def _own(source: ak.Array, units: Mapping[str, str], where: str) -> list[Column]:
-    """The columns that the user has beside those of `JET_EVENTS`."""
-    names = [name for name in source.fields if name not in JET_EVENTS]
-    for name in units:
-        if name not in names:
-            raise DataError(f"units has {name!r}, which is no column of your own", where=where,
-                            cure=nearest(name, names))  # fmt: skip
-    return [_own_column(name, source[name], units.get(name, ""), where) for name in names]
-
-
-def _own_column(name: str, values: ak.Array, unit: str, where: str) -> Column:
-    kind = ak.to_arrow(ak.to_packed(values), extensionarray=False, list_to32=True).type
-    of = "jet" if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) else None
-    number = OWN.get(str(kind.value_type if of else kind))
-    if number is None:
-        raise DataError(f"column {name!r} is {values.type}, and only numbers are kept, one per event or one per jet",
-                        where=where, cure=f"leave {name!r} out, or make numbers of it")  # fmt: skip
-    return Column(name=name, dtype=number, unit=unit, doc="the user's own", of=of)
-
-
-def _records(array: object, where: str) -> ak.Array:
-    if isinstance(array, pa.Table):
-        array = ak.from_arrow(array)
-    if not isinstance(array, ak.Array):
-        raise DataError(f"the events are a {type(array).__name__}, not an awkward array or an Arrow table", where=where,
-                        cure="give ak.Array({'jet_pt': [[...], ...], ...}), or pa.table of the same")  # fmt: skip
-    return array
-
-
-def _one_list_per_event(jet_pt: ak.Array, where: str) -> None:
-    if jet_pt.layout.minmax_depth != (2, 2):
-        raise DataError(f"column 'jet_pt' is {jet_pt.type}, not one list of numbers per event", where=where,
-                        cure="group the jets by event, for example with ak.unflatten(jets, counts)")  # fmt: skip
-
-
-def _known(values: ak.Array, column: Column, where: str) -> ak.Array:
-    """The same values with a type that has no room for nulls."""
-    depths = range(min(2 if column.of else 1, values.ndim))
-    nulls = sum(int(ak.sum(ak.is_none(values, axis=depth))) for depth in depths)
-    if nulls:
-        raise DataError(f"column {column.name!r} has {nulls} nulls", where=where, cure="fill them or drop the events")
-    # awkward drops nulls from lists with 64-bit offsets alone; Arrow's have 32, and packing widens them.
-    return ak.drop_none(ak.to_packed(values), axis=None)
-
-
-def _same_lengths(values: ak.Array, rank: ak.Array, column: Column, where: str) -> None:
-    if not column.of:
-        return
-    try:
-        equal = bool(ak.all(ak.num(values, axis=1) == ak.num(rank, axis=1)))
-    except (ValueError, np.exceptions.AxisError):
-        equal = False
-    if not equal:
-        raise DataError(f"{column.name!r} does not hold one number per jet", where=where,
-                        cure="give it the same list lengths as jet_pt"
-                        + ("" if column.name in JET_EVENTS else ", or leave it out"))  # fmt: skip
-
-
-def _arrow(values: ak.Array, column: Column, where: str) -> pa.Array:
-    packed = ak.to_arrow(ak.to_packed(values), extensionarray=False, list_to32=True)
-    try:
-        cast = pa.chunked_array([packed]).combine_chunks().cast(column.arrow)
-    except pa.ArrowException as problem:
-        raise DataError(f"column {column.name!r} cannot become {column.arrow}: {problem}", where=where,
-                        cure=f"give numbers of type {column.dtype}")  from None  # fmt: skip
-    return cast.combine_chunks() if isinstance(cast, pa.ChunkedArray) else cast
-
-
-def _absent(column: Column, source: ak.Array, where: str) -> pa.Array:
-    if column.name == "event_id":
-        return pa.array(np.arange(len(source), dtype=np.int64))
-    if column.missing is None:
-        raise DataError(f"column {column.name!r} is missing", where=where, cure=nearest(column.name, source.fields))
-    if not column.of:
-        return pa.array(np.full(len(source), column.missing), type=column.arrow)
-    like = ak.full_like(source["jet_pt"], column.missing)
-    return _arrow(like, column, where)
 
 
 def write_shard(table: pa.Table, file: Path, schema: Schema, notes: Mapping[str, str] | None = None) -> Shard:

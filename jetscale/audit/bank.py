@@ -12,8 +12,8 @@ import awkward as ak
 import numpy as np
 import pyarrow as pa
 
-from jetscale.events import complete
 from jetscale.metrics import Floats
+from jetscale.own import complete
 from jetscale.physics.decays import boost, isotropic, phase_space
 
 MASSES = 25

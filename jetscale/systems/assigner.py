@@ -21,9 +21,9 @@ from torch.nn import functional
 from jetscale import metrics
 from jetscale.aggregates import Moments
 from jetscale.config import Values
-from jetscale.events import complete
 from jetscale.nn.equivariant import EquivariantStack
 from jetscale.nn.mlp import MLP
+from jetscale.own import complete
 from jetscale.physics import toys
 from jetscale.physics.assignments import ASYMMETRY, Choice, Readout, independent, jet_by_jet, least_risk, most_probable
 from jetscale.physics.groupings import minimum_group_mass, reconstruct

@@ -23,10 +23,10 @@ from torch.nn import functional
 from jetscale import metrics
 from jetscale.aggregates import Moments
 from jetscale.config import Config, Values
-from jetscale.events import complete
 from jetscale.nn.attention import PairBiasedStack
 from jetscale.nn.equivariant import masked_mean
 from jetscale.nn.mlp import RowMLP
+from jetscale.own import complete
 from jetscale.physics import toys
 from jetscale.physics.assignments import (
     IMPOSSIBLE,

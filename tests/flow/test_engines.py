@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from jetscale.data.batch import batch
 from jetscale.data.feed import Step
-from jetscale.events import complete
+from jetscale.own import complete
 from jetscale.run import Horizon, Optimiser, Run, Scale
 from jetscale.schema import JET_EVENTS, Schema
 from jetscale.stream import Source, Stream

@@ -14,7 +14,7 @@ import pytest
 
 FLOOR = {"config", "errors"}
 PURE = {"physics", "nn", "metrics", "keyed"}
-TABLES = {"schema", "events", "labels"}
+TABLES = {"schema", "own", "events", "labels"}
 NOUNS = {"task", "aggregates", "derive", "stream", "run", "axes", "study", "tagging", "tagger"}
 BELOW = FLOOR | PURE | TABLES | NOUNS | {"jetscale", "shape", "terminal", "userfile", "lock"}
 
@@ -30,7 +30,8 @@ MAY: dict[str, set[str]] = {
     "schema": FLOOR,
     "labels": {"errors"},
     "tagging": {"metrics"},
-    "events": FLOOR | {"schema"},
+    "own": {"errors", "schema"},
+    "events": FLOOR | {"schema", "own"},
     "userfile": FLOOR,
     "lock": FLOOR,
     "task": FLOOR | PURE | TABLES | {"userfile"},

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from jetscale.data.batch import batch
-from jetscale.events import complete
 from jetscale.metrics import scored
 from jetscale.nn.equivariant import EquivariantStack, masked_max, masked_mean
+from jetscale.own import complete
 from jetscale.physics import toys
 from jetscale.physics.kinematics import p4
 from jetscale.schema import JET_EVENTS

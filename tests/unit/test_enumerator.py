@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from jetscale.data.batch import batch
 from jetscale.evaluate import onnx as graphs
-from jetscale.events import complete
+from jetscale.own import complete
 from jetscale.physics.assignments import IMPOSSIBLE
 from jetscale.physics.candidates import candidates
 from jetscale.physics.groupings import reconstruct

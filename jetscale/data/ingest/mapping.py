@@ -12,7 +12,7 @@ import numpy as np
 from jetscale.data.ingest.job import VECTOR, WAYS, Branch, Map
 from jetscale.data.ingest.momenta import ENERGIES, KINDS, Recipe
 from jetscale.errors import DataError, nearest
-from jetscale.events import OWN
+from jetscale.own import OWN
 from jetscale.schema import JET_EVENTS, Column, Number, Schema
 
 ARROW = {"float16": "halffloat", "float32": "float", "float64": "double"}  # whose names are not numpy's
