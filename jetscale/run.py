@@ -40,11 +40,13 @@ class Horizon(Config):
 class Optimiser(Config):
     """AdamW or RAdam with a learning-rate schedule; `clip` is the largest norm of the whole gradient, 0 for none.
 
-    RAdam with `lookahead: 6` is known as Ranger.
+    RAdam with `lookahead: 6` is known as Ranger. With `ema` (0.999 averages over about 1000 updates) the weights'
+    exponential average is what is validated and what the run ends with; running statistics stay those of the last step.
     """
 
     kind: Literal["adamw", "radam"] = "adamw"
     lookahead: int = Field(0, ge=0, description="steps between two pulls back to the slow weights; 0 for none")
+    ema: float = Field(0.0, ge=0, lt=1, description="decay per update of the weights' average; 0 for none")
     rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
@@ -175,6 +177,8 @@ class Run(Config):
         values["stream"]["samples"] = {
             name: {**source, "events": fingerprints[name]} for name, source in values["stream"]["samples"].items()
         }
+        if not self.optimiser.ema:
+            del values["optimiser"]["ema"]  # off, it renames no work that was done before there was one
         scale = values.pop("scale")
         if self.best:
             values["validate_every"] = values["track"]["validate_every"]  # the best is looked for there

@@ -38,6 +38,7 @@ from jetscale.task import Fitted
 from jetscale.train import exported
 from jetscale.train.best import Watch
 from jetscale.train.engine import Engine, load_weights
+from jetscale.train.optimiser import AVERAGE
 
 COMPLETE = "COMPLETE"
 FOLDER, WEIGHTS, MEMORY, POINT = "checkpoints", "weights.safetensors", "memory-{:03d}.safetensors", "at.json"
@@ -215,7 +216,7 @@ def load(out: Path) -> tuple[Run, nn.Module]:
     """
     run = read(out)
     net = run.task.build(run.seed, run.task.neutral())
-    start_from(net, chosen(out))
+    end_with(net, chosen(out))
     return run, net.eval()
 
 
@@ -234,14 +235,21 @@ def starting_net(run: Run, fitted: Fitted) -> nn.Module:
     """Fresh weights and fitted numbers, or those of the run that this one starts from."""
     net = run.task.build(run.seed, run.task.neutral() if run.start else fitted)
     if run.start:
-        start_from(net, chosen(Path(run.start)))
+        end_with(net, chosen(Path(run.start)))
     return net
 
 
 def start_from(net: nn.Module, place: Path) -> None:
-    """Put the weights of a checkpoint into a network."""
+    """Put the weights of a checkpoint into a network: those that its training goes on from."""
     file = _weights(place)
     load_weights(net, load_file(file), str(file))
+
+
+def end_with(net: nn.Module, place: Path) -> None:
+    """Put the weights that were validated into a network: the averages, where the optimiser remembers any."""
+    file, memory = _weights(place), _Memory(place)
+    averages = {name.removeprefix(f"{AVERAGE}/"): memory[name] for name in memory if name.startswith(f"{AVERAGE}/")}
+    load_weights(net, load_file(file) | averages, str(file))
 
 
 def _weights(place: Path) -> Path:

@@ -6,6 +6,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, final
 
 import torch
@@ -16,7 +17,7 @@ from jetscale.errors import ConfigError, TrainError, nearest
 from jetscale.keyed import mix
 from jetscale.run import Optimiser, Run
 from jetscale.train.loss import shares, weight_sums
-from jetscale.train.optimiser import MOMENTS, SLOW, optimiser_of, remembered
+from jetscale.train.optimiser import AVERAGE, MOMENTS, SLOW, optimiser_of, remembered
 from jetscale.train.world import World
 
 MASTER = "master"
@@ -86,6 +87,45 @@ class Engine(ABC):
         or the number of workers, so that any of them can go on from what another has saved.
         """
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the network has the averages of its weights, where the run keeps any. Collective.
+
+        Buffers stay as they are, and so do parameters that no update has touched.
+        """
+        if not self.run.optimiser.ema:
+            yield
+            return
+        averages = {name.removeprefix(f"{AVERAGE}/"): tensor for name, tensor in self._remembered((AVERAGE,))}
+        own = self._exchange(averages)
+        try:
+            yield
+        finally:
+            self._exchange(own)
+
+    @torch.no_grad()
+    def _exchange(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Put whole parameters into the network; those that were there."""
+        taken = {name: parameter for name, parameter in _trained(self._module()) if name in weights}
+        own = {}
+        with self._whole(list(taken.values())):
+            for name, parameter in taken.items():
+                own[name] = parameter.detach().clone()
+                parameter.copy_(weights[name])
+        return own
+
+    @abstractmethod
+    def _remembered(self, kinds: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+        """Some kinds of what `memory` holds."""
+
+    @abstractmethod
+    def _module(self) -> nn.Module:
+        """The network itself."""
+
+    @abstractmethod
+    def _whole(self, parameters: list[nn.Parameter]) -> AbstractContextManager[object]:
+        """Inside, parameters are whole, and what is written to them stays."""
+
     @abstractmethod
     def remember(self, memory: Mapping[str, Tensor], steps: int) -> None:
         """Go on with what an optimiser remembered after so many steps; the weights are already in the network."""
@@ -125,7 +165,16 @@ class TorchEngine(Engine):
 
     def memory(self) -> Iterator[tuple[str, Tensor]]:
         """Both moments of every trained parameter; the same on every worker."""
-        return _memory_of(self.optimiser, self.net)
+        return self._remembered(remembered(self.run.optimiser))
+
+    def _remembered(self, kinds: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+        return _memory_of(self.optimiser, self.net, kinds)
+
+    def _module(self) -> nn.Module:
+        return self.net
+
+    def _whole(self, parameters: list[nn.Parameter]) -> AbstractContextManager[object]:
+        return nullcontext()
 
     def remember(self, memory: Mapping[str, Tensor], steps: int) -> None:
         """Both moments of every trained parameter."""
@@ -179,17 +228,32 @@ class DeepSpeedEngine(Engine):
 
     def memory(self) -> Iterator[tuple[str, Tensor]]:
         """Both moments of every trained parameter, and its float32 master where training is in bf16."""
+        masters = (MASTER,) if self.run.precision == "bf16" else ()
+        return self._remembered((*remembered(self.run.optimiser), *masters))
+
+    def _remembered(self, kinds: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
         from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
-        module: nn.Module = self.deepspeed.module
         if self.run.scale.stage == 0:
-            yield from _memory_of(self.optimiser, module)
+            yield from _memory_of(self.optimiser, self._module(), kinds)
             return
-        for name, parameter in _trained(module):
-            for moment in remembered(self.run.optimiser):
-                yield f"{moment}/{name}", safe_get_full_optimizer_state(parameter, moment).detach().cpu().clone()
-            if self.run.precision == "bf16":
-                yield f"{MASTER}/{name}", safe_get_full_fp32_param(parameter).detach().cpu().clone()
+        for name, parameter in _trained(self._module()):
+            for kind in kinds:
+                whole = (safe_get_full_fp32_param(parameter) if kind == MASTER
+                         else safe_get_full_optimizer_state(parameter, kind))  # fmt: skip
+                yield f"{kind}/{name}", whole.detach().cpu().clone()
+
+    def _module(self) -> nn.Module:
+        module: nn.Module = self.deepspeed.module
+        return module
+
+    def _whole(self, parameters: list[nn.Parameter]) -> AbstractContextManager[object]:
+        import deepspeed
+
+        gathered: AbstractContextManager[object] = deepspeed.zero.GatheredParameters(
+            parameters, modifier_rank=0, enabled=self.run.scale.stage == 3
+        )
+        return gathered
 
     def remember(self, memory: Mapping[str, Tensor], steps: int) -> None:
         """Both moments and the masters: every worker takes the parts that it holds."""
@@ -216,8 +280,8 @@ class DeepSpeedEngine(Engine):
         zero, sharded = self.optimiser, self.run.scale.stage == 3
         for flat in zero.fp32_partitioned_groups_flat if sharded else zero.single_partition_of_fp32_groups:
             empty = {moment: torch.zeros_like(flat) for moment in MOMENTS}
-            slow = {SLOW: flat.detach().clone()} if self.run.optimiser.lookahead else {}
-            zero.optimizer.state[flat] = {"step": torch.tensor(0.0), **empty, **slow}
+            like = {kind: flat.detach().clone() for kind in remembered(self.run.optimiser) if kind not in MOMENTS}
+            zero.optimizer.state[flat] = {"step": torch.tensor(0.0), **empty, **like}
         if not sharded:
             zero._lazy_init_hp_params_optimizer_state()
 
@@ -226,10 +290,10 @@ def _trained(net: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, parameter) for name, parameter in net.named_parameters() if parameter.requires_grad]
 
 
-def _memory_of(optimiser: torch.optim.Optimizer, net: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """A plain optimiser's moments and slow weights; a parameter that no loss has touched has none."""
+def _memory_of(optimiser: torch.optim.Optimizer, net: nn.Module, kinds: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
+    """What a plain optimiser remembers; of a parameter that no loss has touched, nothing."""
     for name, parameter in _trained(net):
-        for moment in (*MOMENTS, SLOW):
+        for moment in kinds:
             if moment in optimiser.state.get(parameter, {}):
                 yield f"{moment}/{name}", optimiser.state[parameter][moment].detach().cpu().clone()
 
@@ -238,7 +302,7 @@ def _remind(optimiser: torch.optim.Optimizer, net: nn.Module, memory: Mapping[st
     for name, parameter in _trained(net):
         if f"{MOMENTS[0]}/{name}" in memory:
             moments = {moment: memory[f"{moment}/{name}"].to(parameter.device, copy=True)
-                       for moment in (*MOMENTS, SLOW) if f"{moment}/{name}" in memory}  # fmt: skip
+                       for moment in (*MOMENTS, SLOW, AVERAGE) if f"{moment}/{name}" in memory}  # fmt: skip
             optimiser.state[parameter] = {"step": torch.tensor(float(steps)), **moments}
 
 

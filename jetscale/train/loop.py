@@ -80,7 +80,8 @@ def _refuse_empty_terms(engine: Engine, done: int) -> None:
 def _check(run: Run, engine: Engine, validation: Pass, world: World, track: Tracker | None, at: At,
            point: Point) -> Point:  # fmt: skip
     """Validate; the point with the figures and with the best validation so far."""
-    figures = validate(run.task, engine.net, validation, world)
+    with engine.averaged():
+        figures = validate(run.task, engine.net, validation, world)
     if track:
         track.validation(at, figures)
     known = {name: value if math.isfinite(value) else None for name, value in figures.items()}

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from safetensors import safe_open
 from test_engines import CASES, LANES, ROWS, STEPS, _micro, _Net, _run
+from torch import Tensor
 
 from jetscale.data.feed import Step
 from jetscale.task import At
@@ -17,7 +18,7 @@ from jetscale.train.checkpoint import Point
 from jetscale.train.engine import DeepSpeedEngine, Engine, TorchEngine, ready_deepspeed
 from jetscale.train.world import World
 
-SAVED, Case = 2, tuple[str, int, str]
+SAVED, EMA, Case = 2, 0.5, tuple[str, int, str]
 ONTO = [(old, new) for old in CASES for new in CASES if old[2] == new[2]]
 
 
@@ -26,8 +27,8 @@ def _engine(case: Case, world: World, place: Path | None = None) -> Engine:
     if place:
         checkpoint.start_from(net, place)
     plain = _run(*case)
-    # Slow weights that are pulled back in the last step, so that they too must have been remembered.
-    run = plain.model_copy(update={"optimiser": plain.optimiser.but(lookahead=STEPS)})
+    # Slow weights that are pulled back in the last step, so that they too must have been remembered; and averages.
+    run = plain.model_copy(update={"optimiser": plain.optimiser.but(lookahead=STEPS, ema=EMA)})
     return (TorchEngine if case[0] == "torch" else DeepSpeedEngine)(run, net, world)
 
 
@@ -36,6 +37,15 @@ def _losses(engine: Engine, steps: range) -> list[dict[str, float]]:
     share = LANES // world.size
     lanes = range(world.rank * share, (world.rank + 1) * share)
     return [engine.step(Step(At(n, 0, n / STEPS), _micro(n, lanes), LANES * ROWS)) for n in steps]
+
+
+def _ended(engine: Engine) -> tuple[dict[str, Tensor], dict[str, Tensor], bool]:
+    """Weights, averaged ones, and whether the former were there again after the latter."""
+    weights = engine.weights()
+    with engine.averaged():
+        averaged = engine.weights()
+    after = engine.weights()
+    return weights, averaged, all(after[name].equal(weights[name]) for name in weights)
 
 
 def _join(rank: int, size: int, folder: Path) -> World:
@@ -61,7 +71,7 @@ def _first(rank: int, folder: Path) -> None:
         engine = _engine(case, world)
         _losses(engine, range(SAVED))
         checkpoint.save(folder / "-".join(map(str, case)), engine, Point(step=SAVED, dropped=engine.dropped))
-        found[case] = _losses(engine, range(SAVED, STEPS)), engine.weights()
+        found[case] = _losses(engine, range(SAVED, STEPS)), *_ended(engine)
     _leave(world, found, folder / "uninterrupted")
 
 
@@ -74,7 +84,7 @@ def _again(rank: int, size: int, folder: Path) -> None:
         assert place is not None
         engine = _engine(new, world, place)
         checkpoint.go_on(engine, place, point)
-        found[old, new] = _losses(engine, range(point.step, STEPS)), engine.weights()
+        found[old, new] = _losses(engine, range(point.step, STEPS)), *_ended(engine)
     _leave(world, found, folder / f"after-{size}")
 
 
@@ -98,14 +108,25 @@ def uninterrupted(folder: Path) -> Any:
 def test_it_goes_on_as_if_nothing_had_happened(
     folder: Path, uninterrupted: Any, size: int, old: Case, new: Case
 ) -> None:
-    losses, weights = torch.load(folder / f"after-{size}", weights_only=False)[old, new]
-    wanted, at_the_end = uninterrupted[old]
+    losses, *ends, same = torch.load(folder / f"after-{size}", weights_only=False)[old, new]
+    wanted, *at_the_end, same_before = uninterrupted[old]
+    assert same and same_before
     # Sums over bf16 gradients depend on how they are cut, and so do losses a few steps on.
     near = 1e-6 if old == new and size == 2 else 1e-4 if old[2] == "fp32" else 5e-2
     for made, before in zip(losses, wanted, strict=True):
         assert made == pytest.approx(before, rel=near)
-    for name, tensor in at_the_end.items():
-        assert torch.allclose(weights[name], tensor, atol=near, rtol=near), name
+    for weights, before in zip(ends, at_the_end, strict=True):
+        for name, tensor in before.items():
+            assert torch.allclose(weights[name], tensor, atol=near, rtol=near), name
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_averages_are_those_of_plain_torch(uninterrupted: Any, case: Case) -> None:
+    _, weights, averaged, _ = uninterrupted[case]
+    near = 1e-4 if case[2] == "fp32" else 5e-2
+    for name, tensor in uninterrupted["torch", 0, "fp32"][2].items():
+        assert torch.allclose(averaged[name], tensor, atol=near, rtol=near), name
+    assert not torch.allclose(averaged["first.weight"], weights["first.weight"], atol=0.1)
 
 
 def test_every_worker_writes_its_part(folder: Path) -> None:
@@ -117,7 +138,7 @@ def test_every_worker_writes_its_part(folder: Path) -> None:
     assert all(parts) and not parts[0] & parts[1]
     names = {
         f"{kind}/{name}"
-        for kind in ("exp_avg", "exp_avg_sq", "slow", "master")
+        for kind in ("exp_avg", "exp_avg_sq", "slow", "average", "master")
         for name, _ in _Net().named_parameters()
     }
     assert parts[0] | parts[1] == names

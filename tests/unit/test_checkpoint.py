@@ -74,6 +74,40 @@ def test_slow_weights_are_remembered(toy: Path, tmp_path: Path, monkeypatch: pyt
     assert any(line["step"] == 19 for line in lines(tmp_path / "twice", "step"))
 
 
+def test_averages_are_remembered_validated_and_what_a_run_ends_with(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = _run(toy, horizon={"steps": 24})
+    run = _run(toy, horizon={"steps": 24}, optimiser={"ema": 0.9})
+    out = train(run, tmp_path / "once")
+    once = checkpoint.load(out)[1].state_dict()
+    _interrupted(run, tmp_path / "twice", 19, monkeypatch)
+    again = checkpoint.load(train(run, tmp_path / "twice"))[1].state_dict()
+    assert all(again[name].equal(once[name]) for name in once)
+    for kind in ("step", "validation"):
+        told = [[(line["step"], line.get("loss"), line.get("metrics")) for line in lines(tmp_path / name, kind)]
+                for name in ("once", "twice")]  # fmt: skip
+        assert told[0] == told[1]
+    without = train(plain, tmp_path / "without")
+    assert [line["loss"] for line in lines(out, "step")] == [line["loss"] for line in lines(without, "step")]
+    last = checkpoint.load(without)[1].state_dict()
+    assert any(not last[name].allclose(once[name]) for name in once)
+    going_on = run.task.build(run.seed, run.task.neutral())
+    checkpoint.start_from(going_on, checkpoint.chosen(out))
+    assert all(tensor.equal(last[name]) for name, tensor in going_on.state_dict().items())
+    figures = [one.figures["loss_label"] for one in map(checkpoint.ending, (out, without))]
+    assert figures[0] != figures[1]
+
+
+def test_no_average_leaves_no_trace(toy: Path, whole: Path) -> None:
+    off, on = _run(toy), _run(toy, optimiser={"ema": 0.9})
+    assert off.optimiser.ema == 0.0
+    assert "ema" not in off.work({"toy": "1"})["optimiser"]
+    assert on.work({"toy": "1"})["optimiser"]["ema"] == 0.9 and on.name({"toy": "1"}) != off.name({"toy": "1"})
+    assert "ema" not in (whole / "log.jsonl").read_text()
+    assert {name.split("/")[0] for name in checkpoint._Memory(checkpoint.chosen(whole))} == {"exp_avg", "exp_avg_sq"}
+
+
 def test_an_interrupted_training_goes_on_as_if_nothing_had_happened(
     toy: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

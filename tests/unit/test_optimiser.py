@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from jetscale.run import Optimiser
-from jetscale.train.optimiser import optimiser_of, remembered
+from jetscale.train.optimiser import AVERAGE, optimiser_of, remembered
 
-STEPS, EVERY = 7, 3
+STEPS, EVERY, EMA = 7, 3, 0.8
 
 
 def steps(optimiser: torch.optim.Optimizer, net: nn.Module, number: int) -> None:
@@ -39,6 +39,32 @@ def test_looking_ahead_goes_to_the_middle(kind: str) -> None:
     assert torch.allclose(ours.weight, plain.weight, atol=1e-6) and torch.allclose(ours.bias, plain.bias, atol=1e-6)
     assert not torch.allclose(ours.weight, network().weight, atol=1e-3)
     assert set(remembered(Optimiser(lookahead=EVERY))) <= set(ahead.state[ours.weight])
+
+
+@pytest.mark.parametrize("kind", ["adamw", "radam"])
+@pytest.mark.parametrize("lookahead", [0, EVERY])
+def test_the_average_is_that_of_all_updates(kind: str, lookahead: int) -> None:
+    settings = {"kind": kind, "rate": 0.05, "lookahead": lookahead}
+    ours, plain = network(), network()
+    averaging, without = optimiser_of(ours, Optimiser(**settings, ema=EMA)), optimiser_of(plain, Optimiser(**settings))
+    seen = []
+    for _ in range(STEPS):
+        steps(averaging, ours, 1)
+        steps(without, plain, 1)
+        seen.append(plain.weight.detach().double())
+    shares = torch.tensor([EMA ** (STEPS - 1 - n) for n in range(STEPS)], dtype=torch.float64)
+    by_hand = torch.einsum("n,nij->ij", shares / shares.sum(), torch.stack(seen))
+    assert torch.allclose(averaging.state[ours.weight][AVERAGE].double(), by_hand, atol=1e-6)
+    assert not torch.allclose(by_hand.float(), ours.weight, atol=1e-3)
+    assert ours.weight.equal(plain.weight) and ours.bias.equal(plain.bias)  # averaging changes no update
+    assert set(averaging.state[ours.weight]) == {"step", *remembered(Optimiser(**settings, ema=EMA))}
+
+
+def test_what_is_off_is_not_remembered() -> None:
+    net = network()
+    optimiser = optimiser_of(net, Optimiser())
+    steps(optimiser, net, 2)
+    assert set(optimiser.state[net.weight]) == {"step", *remembered(Optimiser())} == {"step", "exp_avg", "exp_avg_sq"}
 
 
 def test_radam_is_not_adamw() -> None:
