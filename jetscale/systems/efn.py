@@ -73,10 +73,9 @@ def filters(net: EnergyFlow, radius: float, pixels: int = 100) -> Tensor:
     The grid holds the middles of pixels that fill [-radius, radius] squared.
     """
     width = 2 * radius / pixels
-    middle = -radius + width * (torch.arange(pixels, dtype=torch.float32) + 0.5)
-    place_YX2 = torch.stack(torch.meshgrid(middle, middle, indexing="ij"), -1)
+    middle = -radius + width * (torch.arange(pixels, dtype=next(net.parameters()).dtype) + 0.5)
     with torch.no_grad():
-        latent: Tensor = net.net.phi(place_YX2.to(next(net.parameters()).dtype))
+        latent: Tensor = net.net.phi(torch.stack(torch.meshgrid(middle, middle, indexing="ij"), -1))
     return latent.permute(2, 0, 1)
 
 
