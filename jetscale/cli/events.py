@@ -87,7 +87,12 @@ def ingest(
     ],
     out: Out,
     map: Annotated[
-        str | None, typer.Option("--map", metavar="MAP", help="nanoaod, delphes, flat, spanet, cannonball or FILE.yaml")
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="MAP",
+            help="nanoaod, delphes, flat, jetclass, energyflow, top_tagging, spanet, cannonball, or FILE.yaml",
+        ),
     ] = None,
     tree: Annotated[str | None, typer.Option(metavar="NAME", help="the tree to read, other than the map's")] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="of the sample; without it, the folder's")] = None,

@@ -306,7 +306,7 @@ def test_tables_of_another_kind_are_named(pairs, tmp_path):
     with pytest.raises(DataError, match="pandas' fixed format"):
         read(file)
     frame_of(pairs[0], mother).to_hdf(tmp_path / "key.h5", key="events", mode="w", append=True)
-    with pytest.raises(DataError, match="has no table df"):
+    with pytest.raises(DataError, match="has no table 'df'"):
         read(tmp_path / "key.h5")
     frame = frame_of(pairs[0], mother).rename(columns={"mother": "mothers"}, level=0)
     frame.to_hdf(tmp_path / "name.h5", key="df", mode="w", append=True)

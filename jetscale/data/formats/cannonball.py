@@ -9,16 +9,14 @@ parton they come of. A momentum of nothing but zeros stands where there is no je
 
 from __future__ import annotations
 
-import io
-import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple, Self
+from collections.abc import Hashable, Iterator
+from typing import NamedTuple, Self
 
 import awkward as ak
 import numpy as np
 
-from jetscale.data.formats.hdf5 import named, opened
+from jetscale.data.formats import frames
 from jetscale.data.formats.npz import Npz
 from jetscale.data.formats.padded import content_key, first, whole_numbers
 from jetscale.data.formats.reader import Look, Reader
@@ -28,9 +26,6 @@ from jetscale.data.ingest.mapping import GEV
 from jetscale.data.ingest.momenta import eta, mass, phi, pt
 from jetscale.errors import ConfigError, DataError, nearest
 from jetscale.schema import JET_EVENTS, Schema
-
-if TYPE_CHECKING:
-    import h5py
 
 ROWS = 50_000  # events of a chunk
 JETS, OF_STOPS, PER_STOP = 5, 4, 2
@@ -189,48 +184,36 @@ class Archive(Source):
 
 
 class Frame(Source):
-    """The table `df` that pandas wrote, read without pandas: its own way would run code that a file may hold."""
+    """The table `df` that pandas wrote."""
+
+    of_jets: dict[str, list[Hashable]]  # of every name its columns, jet by jet
 
     def __init__(self, file: str) -> None:
-        self.file, self.hdf5 = file, opened(file)
+        self.file, self.frame = file, frames.Frame(file, "df", TABLE)
 
     def examine(self) -> None:
         """Find the columns of the table."""
-        with named(self.file):
-            table = self.hdf5.get("df/table")
-            if table is None:
-                raise DataError("df is in pandas' fixed format" if "df" in self.hdf5 else "has no table df",
-                                where=self.file, cure=TABLE)  # fmt: skip
-            self.table: h5py.Dataset = table
-            self.entries = table.shape[0]
-            self.places = self._places()
-
-    def _places(self) -> dict[str, dict[int, tuple[str, int]]]:
-        """Of every name and jet: the block of the table and the column in it."""
-        places: dict[str, dict[int, tuple[str, int]]] = {}
-        for block in (name for name in self.table.dtype.names or () if name.startswith("values_block_")):
-            for column, place in enumerate(_plain(self.table.attrs.get(f"{block}_kind"), self.file)):
-                name, jet = place if isinstance(place, tuple) and len(place) == 2 else (str(place), 0)
-                places.setdefault(name, {})[jet] = (block, column)
+        self.entries = self.frame.entries
+        found: dict[str, dict[int, Hashable]] = {}
+        for column in self.frame.places:
+            name, jet = column if isinstance(column, tuple) and len(column) == 2 else (str(column), 0)
+            found.setdefault(name, {})[jet] = column
         for name in (*MOMENTA, MOTHER):
-            if name not in places:
-                raise DataError(f"df has no columns {name!r}", where=self.file, cure=nearest(name, places))
-            if places[name].keys() != places[MOMENTA[0]].keys():
+            if name not in found:
+                raise DataError(f"df has no columns {name!r}", where=self.file, cure=nearest(name, found))
+            if found[name].keys() != found[MOMENTA[0]].keys():
                 raise DataError(f"df has {name!r} of other jets than {MOMENTA[0]!r}", where=self.file,
                                 cure="write the file anew")  # fmt: skip
-        return places
+        self.of_jets = {name: [columns[jet] for jet in sorted(columns)] for name, columns in found.items()}
 
     def parts(self, start: int, stop: int) -> Iterator[Partons]:
         """Momenta with the parents that their mothers tell."""
         for low in range(start, stop, ROWS):
-            with named(self.file):
-                rows = self.table[low : min(low + ROWS, stop)]
-            p4_BJ4 = np.stack([self._by_jet(rows, name) for name in MOMENTA], axis=-1).astype(np.float64)
-            mother_BJ = whole_numbers(self._by_jet(rows, MOTHER), MOTHER, self.file)
+            groups = [self.of_jets[name] for name in (*MOMENTA, MOTHER)]
+            *momenta, mother = self.frame.read(low, min(low + ROWS, stop), *groups)
+            p4_BJ4 = np.stack(momenta, axis=-1).astype(np.float64)
+            mother_BJ = whole_numbers(mother, MOTHER, self.file)
             yield Partons(p4_BJ4, *self._parents(mother_BJ, (p4_BJ4 != 0.0).any(-1), low))
-
-    def _by_jet(self, rows: np.ndarray, name: str) -> np.ndarray:
-        return np.stack([rows[block][:, column] for _, (block, column) in sorted(self.places[name].items())], axis=1)
 
     def _parents(self, mother_BJ: np.ndarray, real_BJ: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray]:
         """Parents (B, J) and quarks of each (B,): 1 is the parent of the first jet that has one."""
@@ -250,21 +233,7 @@ class Frame(Source):
 
     def close(self) -> None:
         """Let go of the file."""
-        self.hdf5.close()
-
-
-class _Plain(pickle.Unpickler):
-    """pandas pickles the names of its columns; these need no classes, and whatever does is refused."""
-
-    def find_class(self, module: str, name: str) -> object:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-
-
-def _plain(content: bytes | None, file: str) -> list[object]:
-    try:
-        return list(_Plain(io.BytesIO(bytes(content or b""))).load())
-    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, TypeError) as problem:
-        raise DataError(f"the names of df's columns cannot be read: {problem}", where=file, cure=TABLE) from None
+        self.frame.close()
 
 
 def _source(file: str) -> Source:

@@ -59,6 +59,10 @@ def reader(file: str, how: Map) -> Reader:
         from jetscale.data.formats.energyflow import EnergyflowReader
 
         return EnergyflowReader(file, how)
+    if how.format == "top_tagging":
+        from jetscale.data.formats.toptagging import TopTaggingReader
+
+        return TopTaggingReader(file, how)
     from jetscale.data.formats.root import RootReader
 
     return RootReader(file, how)
