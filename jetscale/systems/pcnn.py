@@ -1,0 +1,111 @@
+"""P-CNN: convolutions along a jet's particles from the hardest to the softest.
+
+A comparator in Huilin Qu, Loukas Gouskos, "ParticleNet: Jet Tagging via Particle Clouds", 2019, arXiv:1902.08570: the
+particle branch of the CMS collaboration's DeepAK8 (arXiv:2004.08262). Particles are read in the order of their columns,
+which is that of falling pt by the schema; the network does not sort them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from jetscale.config import Values
+from jetscale.nn.equivariant import masked_mean
+from jetscale.nn.listed import ListNorm
+from jetscale.nn.particles import ParticleInputs, columns
+from jetscale.nn.sequence import Convolved, ResidualUnit, strided
+from jetscale.physics.constituents import Selection
+from jetscale.schema import IMPACT, JET, PARTICLE_IDS, PARTICLES, Schema
+from jetscale.tagger import Tagger
+from jetscale.task import NOTHING, Batch, Fitted
+
+FIRST, DENSE = 32, 512
+UNITS = ((64, 1), (64, 1), (64, 2), (64, 1), (128, 2), (128, 1))  # width and stride
+
+
+@final
+class PCNN(Tagger):
+    """Tell classes of jets apart by convolutions along their particles."""
+
+    features: Selection = Field(
+        "kinematics", description="momenta alone, with what particles are, with their tracks too"
+    )
+    length: int = Field(128, gt=0, description="the hardest particles that are read")
+    pool: Literal["masked", "length"] = Field(
+        "masked", description="what is averaged: real particles, or all of `length` slots with padding, as published"
+    )
+    dropout: float = Field(0.2, ge=0, lt=1, description="0.5 in the paper, 0.2 in its authors' later code")
+
+    @property
+    def inputs(self) -> Schema:
+        """Jets and their particles."""
+        more = {"kinematics": (), "ids": PARTICLE_IDS.columns, "full": (*PARTICLE_IDS.columns, *IMPACT.columns)}
+        return JET.plus(*PARTICLES.columns, *more[self.features])
+
+    def tensors(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Columns of jets and of particles, and the mask of the latter."""
+        stacks = [torch.stack([batch[name].float() for name in names], -1) for names in columns(self.features)]
+        return (*stacks, batch.mask("particle"))
+
+    def build(self, seed: int, fitted: Fitted = NOTHING) -> nn.Module:
+        """The network with fresh weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return SequenceNetwork(self)
+
+
+@final
+class SequenceNetwork(nn.Module):
+    """Columns of jets (B, 4) and of particles (B, P, R) with their mask (B, P) -> logits (B, K).
+
+    With `pool: length` there is no mask after the inputs: padding is 0 once, and takes part in all that follows.
+    """
+
+    def __init__(self, task: PCNN) -> None:
+        super().__init__()
+        self.length, self.masked = task.length, task.pool == "masked"
+        self.scaled = ParticleInputs(task.features)
+        features = len(self.scaled.names)
+        self.norm, self.first = ListNorm(features), Convolved(features, FIRST)
+        widths = (FIRST, *(width for width, _ in UNITS))
+        self.units = nn.ModuleList(
+            ResidualUnit(into, width, stride) for into, (width, stride) in zip(widths, UNITS, strict=False)
+        )
+        self.dense, self.dropout = nn.Linear(widths[-1], DENSE), nn.Dropout(task.dropout)
+        self.out = nn.Linear(DENSE, len(task.classes))
+
+    def forward(self, jet_B4: Tensor, particle_BPR: Tensor, mask_BP: Tensor) -> Tensor:
+        """Logits of the classes."""
+        particle_BPR, mask_BP = self._slots(particle_BPR, mask_BP)
+        dtype = self.out.weight.dtype
+        features_BPC = self.scaled(jet_B4, particle_BPR, mask_BP).features_BPC.to(dtype)
+        real_BP = mask_BP if self.masked else None
+        x_BPH = self.first(self.norm(features_BPC, real_BP), real_BP)
+        for unit, (_, stride) in zip(self.units, UNITS, strict=True):
+            real_BP = strided(real_BP, stride)
+            x_BPH = unit(x_BPH, real_BP)
+        mean_BH = x_BPH.mean(1) if real_BP is None else masked_mean(x_BPH, real_BP)
+        logits: Tensor = self.out(self.dropout(self.dense(mean_BH).relu()))
+        return logits.float() if dtype != torch.float64 else logits
+
+    def _slots(self, particle_BPR: Tensor, mask_BP: Tensor) -> tuple[Tensor, Tensor]:
+        """The hardest particles: `length` slots, or fewer where no padding is looked at."""
+        if not self.masked or torch.compiler.is_exporting():
+            particle_BPR = functional.pad(particle_BPR, (0, 0, 0, self.length))
+            mask_BP = functional.pad(mask_BP, (0, self.length))
+        return particle_BPR[:, : self.length], mask_BP[:, : self.length]
+
+
+def recipe() -> Values:
+    """The settings that this system starts from: batches of 256 instead of 1024, so that small samples have steps."""
+    return {
+        "system": "pcnn",
+        "horizon": {"epochs": 30},
+        "optimiser": {"rate": 1e-3, "weight_decay": 1e-4, "schedule": "cosine", "warm_up": 0.0, "clip": 0.0},
+        "scale": {"events_per_step": 256},
+    }
