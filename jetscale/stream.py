@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, SerializeAsAny, Tag, ValidationInfo, field_validator, model_validator
 
 from jetscale.config import Config
-from jetscale.derive import Derived, Range, derived
+from jetscale.derive import Derived, Range
 from jetscale.errors import ConfigError, nearest
 from jetscale.events import Events
+from jetscale.kinds import derived
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -104,7 +105,7 @@ class Stream(Config):
 
     The rows of a sample become those of the task in this order: `rename` (old name: new name), `set` (a number for a
     whole column; it takes the place of one that is there or derived), `derive` (columns made of others, see
-    jetscale.derive), `each` (one row per jet). What a sample says in its own `rename` and `set` wins. `select` keeps
+    jetscale.kinds), `each` (one row per jet). What a sample says in its own `rename` and `set` wins. `select` keeps
     rows whose column lies in [low, high): `{decay_mode: [3, 4]}`, an open end is null. `reweight` names a derived
     column that the training weight is multiplied by.
     """

@@ -80,7 +80,7 @@ def show(
 @training.command(epilog="Example: jetscale train shipped:assigner --out run --set horizon.epochs=5")
 def train(job: Job, out: Out, sets: Sets = None) -> None:
     """Train one task on one stream. The same command again goes on with what was interrupted; what is done is left."""
-    from jetscale.run import load
+    from jetscale.run import load, read
 
     run = load(job_file(job), sets or ()).run
     from jetscale.data.plan import Plan
@@ -106,6 +106,9 @@ def train(job: Job, out: Out, sets: Sets = None) -> None:
         point = ended[1]
         terminal.say(f"the best {run.best.metric} of validation was {point.watch.figure:.4g} at step {point.watch.step}"
                      f"{f'; patience ended at step {point.step}' if point.ended == 'early' else ''}")  # fmt: skip
+    for name, how in read(out).stream.derive.items():
+        for note in how.notes() if how.fitted else ():
+            terminal.say(f"stream.derive.{name}: {note}", "dim")
     said = "already trained:" if trained else "the run is"
     terminal.say(f"{said} {out}; next: jetscale report {out} --events SAMPLE... --out REPORT")
 

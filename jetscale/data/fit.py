@@ -142,7 +142,7 @@ def _reading(part: TrainingPart, fitted: Mapping[str, Fitted]) -> TrainingPart:
 def _tallies(part: TrainingPart, fitted: Mapping[str, Fitted], item: Item) -> dict[str, Tally]:
     table, weight_B = part.read(item)
     made = part.readers[item.sample].rows.derive
-    none = Tally(np.zeros(0), np.zeros(0))
+    none = Tally(np.zeros(0), np.zeros(0), np.zeros(0))
     return {name: how.tally(table, weight_B) if name in made else none for name, how in fitted.items()}
 
 

@@ -16,9 +16,10 @@ from jetscale.data.provenance import described
 from jetscale.data.ragged import take
 from jetscale.data.rows import NOT_TRAINED, Rows
 from jetscale.data.shards import ROWS, check_place, is_done, shards_in, working
-from jetscale.derive import Derived, Ends, Fitted, Range, absolute, content, derived, within
+from jetscale.derive import Derived, Ends, Fitted, Range, absolute, content, within
 from jetscale.errors import ConfigError, nearest
 from jetscale.events import Events
+from jetscale.kinds import derived
 from jetscale.schema import Schema
 
 ALWAYS = ("event_id", "weight")

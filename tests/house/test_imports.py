@@ -15,7 +15,7 @@ import pytest
 FLOOR = {"config", "errors"}
 PURE = {"physics", "nn", "metrics", "keyed"}
 TABLES = {"schema", "own", "events", "labels"}
-NOUNS = {"task", "aggregates", "derive", "stream", "run", "axes", "study", "tagging", "tagger"}
+NOUNS = {"task", "aggregates", "derive", "kinds", "reweight", "stream", "run", "axes", "study", "tagging", "tagger"}
 BELOW = FLOOR | PURE | TABLES | NOUNS | {"jetscale", "shape", "terminal", "userfile", "lock"}
 
 MAY: dict[str, set[str]] = {
@@ -37,8 +37,10 @@ MAY: dict[str, set[str]] = {
     "task": FLOOR | PURE | TABLES | {"userfile"},
     "aggregates": {"task"},
     "tagger": FLOOR | PURE | TABLES | {"task", "aggregates", "tagging"},
-    "derive": FLOOR | PURE | TABLES | {"userfile"},
-    "stream": FLOOR | TABLES | {"keyed", "derive"},
+    "derive": FLOOR | TABLES | {"userfile"},
+    "reweight": FLOOR | TABLES | {"derive"},
+    "kinds": FLOOR | TABLES | {"keyed", "derive", "reweight"},
+    "stream": FLOOR | TABLES | {"keyed", "derive", "kinds"},
     "run": FLOOR | TABLES | {"shape", "task", "derive", "stream"},
     "axes": FLOOR | TABLES | {"shape", "run", "stream"},
     "study": FLOOR | TABLES | {"shape", "run", "stream", "axes"},

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetscale.config import Values
-from jetscale.derive import Derived, Drawn, Fitted, Flat, Tally, derived, tally
+from jetscale.derive import Derived, Fitted, Tally, tally
 from jetscale.errors import ConfigError, DataError
 from jetscale.keyed import mix
+from jetscale.kinds import Drawn, derived
+from jetscale.reweight import Flat
 from jetscale.run import Run, resolve
 from jetscale.schema import JET_EVENTS
 

@@ -24,10 +24,10 @@ from jetscale.data.provenance import origins, rejected
 from jetscale.data.samples import doubts, merge, merging, split, wanted_parts
 from jetscale.data.skim import Skim, load, skim
 from jetscale.data.split import part_of
-from jetscale.derive import Count, Sum
 from jetscale.errors import ConfigError, DataError
 from jetscale.evaluate.score import score
 from jetscale.events import MANIFEST, ROW_GROUP, Events, write_manifest, write_shard
+from jetscale.kinds import Count, Sum
 from jetscale.run import resolve
 from jetscale.schema import Column
 from jetscale.stream import PARTS, Split

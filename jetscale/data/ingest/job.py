@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from jetscale.config import Config, Values, build, merge, parse_set, read_yaml
-from jetscale.derive import Derived, Range, absolute, derived
+from jetscale.derive import Derived, Range, absolute
 from jetscale.errors import ConfigError, nearest
+from jetscale.kinds import derived
 from jetscale.schema import Number
 
 Energy = Literal["MeV", "GeV", "TeV"]
