@@ -40,10 +40,10 @@ def generate(
     fresh, made = not (out / MANIFEST).is_file(), 0
     terminal = Terminal(stages=1 + fresh)
     log, ray = terminal.logs_to(out / SAMPLE_LOG), started_ray(terminal, shape("laptop") if fresh else None)
-    with log, ray, terminal.stage(f"making {job.events} events in {out}"):
+    with log, ray, terminal.stage(f"making {job.events} {job.rows_are} in {out}"):
         for shard in generate(job, out):
             made += shard.rows
-            terminal.say(f"  {shard.file}: {made} of {job.events} events")
+            terminal.say(f"  {shard.file}: {made} of {job.events} {job.rows_are}")
     terminal.say(f"the sample is {out}; next: name it in a job, under stream.samples")
 
 
@@ -91,7 +91,7 @@ def ingest(
         typer.Option(
             "--map",
             metavar="MAP",
-            help="nanoaod, delphes, flat, jetclass, energyflow, top_tagging, spanet, cannonball, or FILE.yaml",
+            help="nanoaod, delphes, flat, jetclass, energyflow, top_tagging, lhco, spanet, cannonball, or FILE.yaml",
         ),
     ] = None,
     tree: Annotated[str | None, typer.Option(metavar="NAME", help="the tree to read, other than the map's")] = None,

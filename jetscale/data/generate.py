@@ -20,11 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import jetscale
-from jetscale.config import build, difference, read_yaml
-from jetscale.data import pythia
+from jetscale.config import Values, build, difference, read_yaml
+from jetscale.data import labelled, pythia
 from jetscale.data.cluster import cluster
+from jetscale.data.jet_process import JetJob
 from jetscale.data.process import GenerateJob, Selection
-from jetscale.data.truth import find_jets
+from jetscale.data.truth import Floats, Particles, find_jets
 from jetscale.data.work import each, said
 from jetscale.errors import ConfigError, DataError, GenerateError
 from jetscale.events import MANIFEST, Manifest, Shard, describe_shard, ids_for, write_manifest, write_shard
@@ -37,12 +38,13 @@ NOTE = "jetscale.generate"
 SAMPLE = JET_EVENTS.plus(
     WEIGHT.but(unit="pb", missing=None, doc="the event's share of the cross section that passes the selection")
 )
+Job = GenerateJob | JetJob  # rows are events, or single jets
 FIELDS = {"jet_parent_ancestry": "ancestry", "jet_parent_quark": "quark"}  # named otherwise than their columns
 
 
 @dataclass(frozen=True)
 class Made:
-    """What it took to make a shard: events tried and accepted, cross sections in pb, and by which Pythia."""
+    """What it took to make a shard: events tried, rows accepted, cross sections in pb, and by which Pythia."""
 
     tried: int
     accepted: int
@@ -51,12 +53,14 @@ class Made:
     pythia: str
 
 
-def columns(job: GenerateJob) -> Schema:
+def columns(job: Job) -> Schema:
     """The columns of a job's sample."""
+    if isinstance(job, JetJob):
+        return labelled.COLUMNS
     return SAMPLE.plus(*SUBSTRUCTURE.each()) if job.jets.substructure else SAMPLE
 
 
-def load(path: Path, events: int | None = None, seed: int | None = None) -> GenerateJob:
+def load(path: Path, events: int | None = None, seed: int | None = None) -> Job:
     """The job in a YAML file, with another number of events or another seed where these are given.
 
     Raises:
@@ -68,10 +72,14 @@ def load(path: Path, events: int | None = None, seed: int | None = None) -> Gene
         raise ConfigError(f"{other[0]!r} stands where 'generate' belongs" if other else "'generate' holds no keys",
                           where=str(path), cure="put everything under the one top key generate:")  # fmt: skip
     given = {key: value for key, value in (("events", events), ("seed", seed)) if value is not None}
-    return build(GenerateJob, {**values["generate"], **given}, str(path))
+    return _job({**values["generate"], **given}, str(path))
 
 
-def generate(job: GenerateJob, out: Path) -> Iterator[Shard]:
+def _job(values: Values, where: str) -> Job:
+    return build(JetJob, values, where) if "jets_of" in values else build(GenerateJob, values, where)
+
+
+def generate(job: Job, out: Path) -> Iterator[Shard]:
     """Make what is missing of a sample, shard by shard as they are done, and its manifest when all of them are.
 
     Raises:
@@ -99,7 +107,7 @@ def generate(job: GenerateJob, out: Path) -> Iterator[Shard]:
     write_manifest(_manifest(job, out), out)
 
 
-def make_shard(job: GenerateJob, number: int, out: Path) -> Shard:
+def make_shard(job: Job, number: int, out: Path) -> Shard:
     """Make one shard of a sample in this process and write it.
 
     Raises:
@@ -108,21 +116,19 @@ def make_shard(job: GenerateJob, number: int, out: Path) -> Shard:
     return _write(job, number, out, *make_table(job, number))
 
 
-def make_table(job: GenerateJob, number: int) -> tuple[pa.Table, Made]:
-    """The events of one shard, columns as `columns` says, and what it took; a function of the job and the number alone.
+def make_table(job: Job, number: int) -> tuple[pa.Table, Made]:
+    """The rows of one shard, columns as `columns` says, and what it took; a function of the job and the number alone.
 
     Raises:
         GenerateError: Pythia or fastjet are missing or refuse, or hardly any event passes the selection.
     """
-    generator = pythia.start(job, _seed(job, number))
+    seed = _seed(job, number)
+    generator = pythia.start(job, seed)
     tried, found, weights = 0, [], []
-    for batch in pythia.batches(generator, job):
-        tried += batch.tries
-        if len(batch.particles):
-            jets = find_jets(batch.particles, job.jets)
-            chosen = passes(jets, job.select)
-            found.append(jets[chosen])
-            weights.append(batch.particles.weight_B[ak.to_numpy(chosen)])
+    for tries, rows, of_rows in _selected(generator, job, seed):
+        tried += tries
+        found.append(rows)
+        weights.append(of_rows)
         accepted = sum(map(len, weights))
         if accepted >= job.rows(number):
             break
@@ -138,7 +144,42 @@ def make_table(job: GenerateJob, number: int) -> tuple[pa.Table, Made]:
         selected_pb=generated_pb * float(weight.sum()) / info.weightSum(),
         pythia=pythia.version(generator),
     )
-    return _table(job, number, ak.concatenate(found), weight, made), made
+    return _table(job, number, pa.concat_tables(found), weight, made), made
+
+
+def _selected(generator: Any, job: Job, seed: int) -> Iterator[tuple[int, pa.Table, Floats]]:
+    """Events tried since the last batch, and the rows and the generator's weights of what is selected; without end."""
+    if isinstance(job, JetJob):
+        draws = np.random.default_rng(seed)
+        for whole in pythia.whole_batches(generator):
+            if len(whole.particles):
+                yield whole.tries, *labelled.find_labelled(whole.particles, job, draws)
+            else:
+                yield whole.tries, labelled.FOUND.arrow.empty_table(), np.zeros(0)
+    else:
+        for batch in pythia.batches(generator, job):
+            yield batch.tries, *_events(batch.particles, job)
+
+
+def _events(particles: Particles, job: GenerateJob) -> tuple[pa.Table, Floats]:
+    """The events that pass the selection, with all columns but the id and the weight, and their weights (B,)."""
+    schema = columns(job)
+    wanted = schema.only(name for name in schema.names if name not in ("event_id", "weight"))
+    if not len(particles):
+        return wanted.arrow.empty_table(), np.zeros(0)
+    jets = find_jets(particles, job.jets)
+    chosen = passes(jets, job.select)
+    jets, weight = jets[chosen], particles.weight_B[ak.to_numpy(chosen)]
+    found: dict[str, Any] = {
+        "true_mass": np.full(len(weight), job.true_mass), "decay_mode": np.full(len(weight), job.decay_mode)
+    }  # fmt: skip
+    offsets = np.concatenate([[0], np.cumsum(ak.to_numpy(ak.num(jets, axis=1)))]).astype(np.int32)
+    for column in wanted.each():
+        if column.of:
+            flat = ak.to_numpy(ak.flatten(jets[FIELDS.get(column.name, column.name.removeprefix("jet_"))]))
+            found[column.name] = pa.ListArray.from_arrays(offsets, flat)
+    arrays = [pa.array(found[column.name]).cast(column.arrow) for column in wanted.each()]
+    return pa.table(arrays, schema=wanted.arrow), weight
 
 
 def passes(jets: ak.Array, select: Selection) -> ak.Array:
@@ -146,37 +187,31 @@ def passes(jets: ak.Array, select: Selection) -> ak.Array:
     return (ak.sum(jets.pt > select.pt, axis=1) >= select.jets) & (ak.sum(jets.pt, axis=1) > select.ht)
 
 
-def _seed(job: GenerateJob, number: int) -> int:
+def _seed(job: Job, number: int) -> int:
     """Pythia's seed, 1 to 900,000,000."""
     text = f"{job.digest()} {job.seed} {number}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % 900_000_000 + 1
 
 
-def _table(job: GenerateJob, number: int, jets: ak.Array, weight: np.ndarray, made: Made) -> pa.Table:
-    """The shard's rows. Their weights sum to the shard's share of the selected cross section, so that those of the
-    whole sample sum to the mean over its shards."""
+def _table(job: Job, number: int, table: pa.Table, weight: np.ndarray, made: Made) -> pa.Table:
+    """The shard's rows, with ids and weights. These sum to the shard's share of the selected cross section, so that
+    those of the whole sample sum to the mean over its shards."""
     rows = job.rows(number)
-    jets, weight = jets[:rows], weight[:rows]
+    table, weight = table.slice(0, rows), weight[:rows]
     share_pb = made.selected_pb * rows / job.events
     schema = columns(job)
-    found: dict[str, Any] = {
-        "event_id": ids_for(job.digest(), number, np.arange(rows)),
-        "weight": share_pb * weight / weight.sum(),
-        "true_mass": np.full(rows, job.true_mass),
-        "decay_mode": np.full(rows, job.decay_mode),
-    }
-    offsets = np.concatenate([[0], np.cumsum(ak.to_numpy(ak.num(jets, axis=1)))]).astype(np.int32)
-    for column in schema.each():
-        if column.of:
-            flat = ak.to_numpy(ak.flatten(jets[FIELDS.get(column.name, column.name.removeprefix("jet_"))]))
-            found[column.name] = pa.ListArray.from_arrays(offsets, flat)
-    arrays = [pa.array(found[column.name]).cast(column.arrow) for column in schema.each()]
-    return pa.table(arrays, schema=schema.arrow)
+    table = table.append_column("event_id", pa.array(ids_for(job.digest(), number, np.arange(rows))))
+    table = table.append_column("weight", pa.array(share_pb * weight / weight.sum()))
+    return table.select(list(schema.names)).combine_chunks().cast(schema.arrow)
 
 
-def _too_few(job: GenerateJob, tried: int, accepted: int, whole: int) -> GenerateError:
-    what = f"hardly any event passes: tried {tried}, accepted {accepted}, failed in Pythia {tried - whole}"
-    select = job.select
+def _too_few(job: Job, tried: int, accepted: int, whole: int) -> GenerateError:
+    counts = f"tried {tried}, accepted {accepted}, failed in Pythia {tried - whole}"
+    if isinstance(job, JetJob):
+        return GenerateError(f"hardly any event has a jet of {job.jets_of}: {counts}", where=job.name,
+                             cure="widen pt: and abs_eta:, raise pthat_min towards the smallest pt, or lower "
+                             "min_acceptance")  # fmt: skip
+    what, select = f"hardly any event passes: {counts}", job.select
     cure = (f"loosen select: (now {select.jets} jets above {select.pt:g} GeV, HT above {select.ht:g} GeV), raise the "
             "mass or pthat_min, or lower min_acceptance")  # fmt: skip
     if whole == 0:
@@ -193,7 +228,7 @@ def _file(out: Path, number: int) -> Path:
     return out / f"shard-{number:05d}.parquet"
 
 
-def _write(job: GenerateJob, number: int, out: Path, table: pa.Table, made: Made) -> Shard:
+def _write(job: Job, number: int, out: Path, table: pa.Table, made: Made) -> Shard:
     note = {"job": job.values(), "shard": number, "made": asdict(made)}
     return write_shard(table, _file(out, number), columns(job), notes={NOTE: json.dumps(note)})
 
@@ -208,13 +243,13 @@ def _note(file: Path) -> dict[str, Any] | None:
     return note if isinstance(note, dict) else None
 
 
-def _refuse_other(job: GenerateJob, out: Path) -> None:
+def _refuse_other(job: Job, out: Path) -> None:
     cure = "choose another --out"
     notes = {file: note for file in sorted(out.glob("*.parquet")) if (note := _note(file))}
     if (out / MANIFEST).exists() and not notes:
         raise ConfigError("holds a sample that jetscale generate did not make", where=str(out), cure=cure)
     for file, note in notes.items():
-        lines = difference(build(GenerateJob, note["job"], str(file)), job)
+        lines = difference(_job(note["job"], str(file)), job)
         if lines:
             shown = "\n  ".join(lines)
             raise ConfigError(f"holds a sample made from another job:\n  {shown}", where=str(out),
@@ -228,7 +263,7 @@ def _hashes(out: Path) -> dict[str, str]:
     return {shard.file: shard.sha256 for shard in manifest.shards} if manifest else {}
 
 
-def _kept(job: GenerateJob, number: int, out: Path, hashes: Mapping[str, str]) -> Shard | None:
+def _kept(job: Job, number: int, out: Path, hashes: Mapping[str, str]) -> Shard | None:
     """The shard as it stands on disk, if it is there and whole."""
     file = _file(out, number)
     if _note(file) is None:
@@ -242,7 +277,7 @@ def _kept(job: GenerateJob, number: int, out: Path, hashes: Mapping[str, str]) -
     return shard if whole else None
 
 
-def _by_ray(job: GenerateJob, numbers: Sequence[int]) -> Iterator[tuple[int, tuple[pa.Table, Made] | Exception]]:
+def _by_ray(job: Job, numbers: Sequence[int]) -> Iterator[tuple[int, tuple[pa.Table, Made] | Exception]]:
     """Every shard or what ended it, as they come; written by the caller, so that the workers need no common disk."""
     tasks = {f"shard {number}": (number,) for number in numbers}
     with cluster(shape("laptop")):
@@ -260,7 +295,7 @@ def _listed(causes: dict[int, str]) -> str:
     return "\n".join([*lines[:SHOWN], *more])
 
 
-def _manifest(job: GenerateJob, out: Path) -> Manifest:
+def _manifest(job: Job, out: Path) -> Manifest:
     files = [_file(out, number) for number in range(job.shards)]
     notes = [note for file in files if (note := _note(file))]
     made = [Made(**note["made"]) for note in notes]
@@ -272,7 +307,7 @@ def _manifest(job: GenerateJob, out: Path) -> Manifest:
         name=job.name,
         columns=columns(job).columns,
         shards=tuple(describe_shard(file) for file in files),
-        cuts={"jets": job.jets.values(), "select": job.select.values()},
+        cuts=job.cuts,
         made_by={
             "command": "generate",
             "job": job.values(),

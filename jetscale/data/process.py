@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from jetscale.config import Config, digest
+from jetscale.config import Config, Values, digest
 from jetscale.data.truth import Jets
 
 Name = Literal["gluino_direct", "gluino_cascade", "squark_cascade", "stop_direct", "qcd"]
@@ -62,6 +62,8 @@ class Selection(Config):
 
 class GenerateJob(Config):
     """A sample to be made: what stands under `generate:` in its YAML file. Masses and energies in GeV."""
+
+    rows_are: ClassVar[str] = "events"
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     process: Name
@@ -150,6 +152,11 @@ class GenerateJob(Config):
     def true_mass(self) -> float:
         """Mass of the parents in GeV; 0 for QCD."""
         return self.mass or 0.0
+
+    @property
+    def cuts(self) -> Values:
+        """What is asked of jets and events, for the manifest."""
+        return {"jets": self.jets.values(), "select": self.select.values()}
 
     @property
     def shards(self) -> int:

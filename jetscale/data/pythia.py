@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 import awkward as ak
 import numpy as np
 
+from jetscale.data.heavy import Produced
+from jetscale.data.jet_process import JetJob
 from jetscale.data.process import GLUINO, NEUTRALINO, GenerateJob, Signal
 from jetscale.data.truth import Ints, Particles, together
 from jetscale.errors import GenerateError, nearest
@@ -27,7 +29,7 @@ SPARTICLES = (
     *range(1000001, 1000007), *range(2000001, 2000007), *range(1000011, 1000017), 2000011, 2000013, 2000015,
     1000021, 1000022, 1000023, 1000025, 1000035, 1000024, 1000037, 35, 36, 37,
 )  # fmt: skip
-SIGNAL_BATCH, QCD_BATCH = 100, 40  # events handed on together
+SIGNAL_BATCH, QCD_BATCH, JET_BATCH = 100, 40, 100  # events handed on together
 QCD_TRIES = 4000
 
 # Few QCD events have six hard jets, and hadronisation is the slow half of making one. The partons tell: these looser
@@ -43,7 +45,14 @@ class Tried:
     particles: Particles
 
 
-def start(job: GenerateJob, seed: int) -> Any:
+@dataclass(frozen=True)
+class Whole(Tried):
+    """A batch whose particles also say where they were made."""
+
+    particles: Produced
+
+
+def start(job: GenerateJob | JetJob, seed: int) -> Any:
     """An initialised Pythia for the job, which prints nothing.
 
     Raises:
@@ -64,11 +73,11 @@ def version(pythia: Any) -> str:
     return f"{pythia.parm('Pythia:versionNumber'):.3f}"
 
 
-def _initialise(job: GenerateJob, lines: list[str]) -> tuple[Any, bool, str]:
+def _initialise(job: GenerateJob | JetJob, lines: list[str]) -> tuple[Any, bool, str]:
     pythia = _new(job.name)
     with tempfile.TemporaryDirectory() as folder:
         spectrum = Path(folder) / "spectrum.slha"
-        if job.signal:
+        if isinstance(job, GenerateJob) and job.signal:
             spectrum.write_text(slha(job, job.signal))
             lines = [*lines, f"SLHA:file = {spectrum}"]
         with _heard() as heard:
@@ -99,11 +108,14 @@ def _refusal(pythia: Any, line: str, where: str) -> GenerateError:
     return GenerateError(f"Pythia has no setting {key!r}", where=where, cure=cure)
 
 
-def settings(job: GenerateJob, seed: int) -> list[str]:
+def settings(job: GenerateJob | JetJob, seed: int) -> list[str]:
     """The job in Pythia's words, one setting a line."""
     common = [f"Beams:eCM = {job.energy}", "Random:setSeed = on", f"Random:seed = {seed}",
               f"PartonLevel:MPI = {_word(job.mpi)}"]  # fmt: skip
-    process = _signal_settings(job.signal) if job.signal else _qcd_settings(job)
+    if isinstance(job, JetJob):
+        process = job.process_settings
+    else:
+        process = _signal_settings(job.signal) if job.signal else _qcd_settings(job)
     return [*common, *process, *(f"{key} = {_word(value)}" for key, value in job.pythia.items())]
 
 
@@ -180,24 +192,38 @@ def batches(pythia: Any, job: GenerateJob) -> Iterator[Tried]:
         yield _signal_batch(pythia) if job.signal else _qcd_batch(pythia, job)
 
 
+def whole_batches(pythia: Any) -> Iterator[Whole]:
+    """Events without end, all of them, with the places where particles were made."""
+    while True:
+        batch = pythia.nextBatch(JET_BATCH)
+        if not len(batch):
+            yield Whole(JET_BATCH, Produced.none())
+            continue
+        # Pythia leaves the place of what was made where the protons collided open.
+        place = ak.flatten(batch.prt.vProd)
+        made_N3 = np.stack([ak.to_numpy(ak.fill_none(place[name], 0.0)) for name in ("px", "py", "pz")], axis=1)
+        mass_N = ak.to_numpy(ak.flatten(batch.prt.m))
+        yield Whole(JET_BATCH, Produced(**_columns(batch), mass_N=mass_N, made_N3=made_N3))
+
+
 def _signal_batch(pythia: Any) -> Tried:
     batch = pythia.nextBatch(SIGNAL_BATCH)
-    if not len(batch):
-        return Tried(SIGNAL_BATCH, nothing())
+    return Tried(SIGNAL_BATCH, Particles(**_columns(batch)) if len(batch) else nothing())
+
+
+def _columns(batch: ak.Array) -> dict[str, Any]:
+    """What `Particles` holds, of a batch of Pythia's."""
     record = batch.prt
     p4 = ak.flatten(record.p)
-    return Tried(
-        SIGNAL_BATCH,
-        Particles(
-            count_B=_flat(ak.num(record.id, axis=1)),
-            id_N=_flat(ak.flatten(record.id)),
-            status_N=_flat(ak.flatten(record.status)),
-            mother_N=_flat(ak.flatten(record.mother1)),
-            daughter_N=_flat(ak.flatten(record.daughter1)),
-            p4_N4=np.stack([ak.to_numpy(p4[name]) for name in ("px", "py", "pz", "e")], axis=1),
-            weight_B=ak.to_numpy(batch.info.weights[:, 0]),
-        ),
-    )
+    return {
+        "count_B": _flat(ak.num(record.id, axis=1)),
+        "id_N": _flat(ak.flatten(record.id)),
+        "status_N": _flat(ak.flatten(record.status)),
+        "mother_N": _flat(ak.flatten(record.mother1)),
+        "daughter_N": _flat(ak.flatten(record.daughter1)),
+        "p4_N4": np.stack([ak.to_numpy(p4[name]) for name in ("px", "py", "pz", "e")], axis=1),
+        "weight_B": ak.to_numpy(batch.info.weights[:, 0]),
+    }
 
 
 def _flat(array: ak.Array) -> Ints:

@@ -22,6 +22,7 @@ from jetscale.errors import GenerateError
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 HARD = (5, 6)  # where Pythia puts the two outgoing particles of a 2 -> 2 process
 FIRST_HADRON, LAST_HADRON = 80, 89  # Pythia's status of what strings and clusters break up into
@@ -126,7 +127,7 @@ def find_jets(particles: Particles, jets: Jets) -> ak.Array:
     Raises:
         GenerateError: fastjet is not installed.
     """
-    cluster = _fastjet()
+    cluster = fastjet()
     source_N = sources(particles)
     visible_N = (particles.status_N > 0) & ~np.isin(np.abs(particles.id_N), INVISIBLE)
     rows, kind_I, count_B = _clustered(
@@ -141,18 +142,23 @@ def find_jets(particles: Particles, jets: Jets) -> ak.Array:
     found = sequence.inclusive_jets(min_pt=jets.min_pt)
     members = sequence.constituent_index(min_pt=jets.min_pt)
     pt_I = np.hypot(p4_I4[:, 0], p4_I4[:, 1])
-    jet, item = _members(members, count_B)
+    jet, item = inside(members, count_B)
     p4_J4 = np.stack([ak.to_numpy(ak.flatten(found[name])) for name in ("px", "py", "pz", "E")], axis=1)
     label_J2 = _labels(len(p4_J4), jet, item, kind_I, source_N[rows], pt_I)
     more: dict[str, Floats] = {}
     if jets.substructure:
         seen = kind_I[item] == PARTICLE
-        inside = item[seen]
-        more = observables(p4_I4[inside], charged(particles.id_N[rows[inside]]), jet[seen], p4_J4)
+        within = item[seen]
+        more = observables(p4_I4[within], charged(particles.id_N[rows[within]]), jet[seen], p4_J4)
     return _in_order(p4_J4, label_J2, more, ak.num(found, axis=1), jets)
 
 
-def _fastjet() -> Any:
+def fastjet() -> Any:
+    """The library, without its banner.
+
+    Raises:
+        GenerateError: it is not installed.
+    """
     try:
         import fastjet
         from fastjet._swig import ClusterSequence
@@ -171,7 +177,7 @@ def _clustered(event_N: Ints, chosen: Sequence[npt.NDArray[np.bool_]]) -> tuple[
     return rows[order], kind[order], np.bincount(event_N[rows], minlength=events)
 
 
-def _members(members: ak.Array, count_B: Ints) -> tuple[Ints, Ints]:
+def inside(members: ak.Array, count_B: Ints) -> tuple[Ints, Ints]:
     """The jet, all events flat, and the row of everything that is in a jet."""
     size_J = ak.to_numpy(ak.flatten(ak.num(members, axis=2)))
     start_B = np.cumsum(count_B) - count_B

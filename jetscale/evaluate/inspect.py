@@ -185,7 +185,7 @@ def steps(events: Events) -> list[Step]:
     """The cut flow of the last command, as far as it has counted: what went in, what was lost where, what is left."""
     made_by = events.manifest.made_by
     lost = rejected(made_by)
-    if made_by.get("command") == "generate":
+    if made_by.get("command") == "generate" and "jets_of" not in made_by["job"]:  # an event may give two jets
         lost["not selected"] = int(made_by["tried"]) - int(made_by["accepted"])
         lost["selected, but more than asked for"] = int(made_by["accepted"]) - len(events)
     if not lost:

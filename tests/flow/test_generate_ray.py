@@ -7,6 +7,7 @@ from killing import kill_the_worker_of
 
 from jetscale.config import build
 from jetscale.data.generate import generate, make_shard
+from jetscale.data.jet_process import JetJob
 from jetscale.data.process import GenerateJob
 from jetscale.errors import GenerateError
 from jetscale.events import MANIFEST, Events
@@ -20,10 +21,11 @@ def job_of(**values):
 
 
 GLUINOS = {"process": "gluino_direct", "mass": 1300}
+BOTTOMS = JetJob(name="b", jets_of="bottom", pt=(100, 200), events=20, events_per_shard=10, seed=1, mpi=False)
 
 
-def test_many_workers_make_the_sample_that_one_process_makes(tmp_path):
-    job = job_of(**GLUINOS)
+@pytest.mark.parametrize("job", [job_of(**GLUINOS), BOTTOMS], ids=["events", "jets"])
+def test_many_workers_make_the_sample_that_one_process_makes(tmp_path, job):
     shards = list(generate(job, tmp_path / "workers"))
     for number in reversed(range(job.shards)):
         make_shard(job, number, tmp_path / "one")
