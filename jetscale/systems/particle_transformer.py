@@ -1,0 +1,142 @@
+"""Particle Transformer: attention among a jet's particles that knows of every pair of them.
+
+Huilin Qu, Congqiao Li, Sitian Qian, "Particle Transformer for Jet Tagging", 2022, arXiv:2202.03772. With the weights of
+the implementation in weaver-core the outputs are the same. In training, batch normalisation takes its moments over real
+particles and real pairs, and no particle is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Literal, Self, final
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from jetscale.aggregates import Moments
+from jetscale.config import Values
+from jetscale.nn.listed import ListNorm
+from jetscale.nn.pairs import Legs, PairEmbedding, pair_features
+from jetscale.nn.particles import ParticleInputs, columns, named
+from jetscale.nn.transformer import ClassBlock, ParticleBlock, biases, pairs_of, places_of
+from jetscale.physics import constituents
+from jetscale.physics.constituents import Selection
+from jetscale.schema import IMPACT, JET, PARTICLE_IDS, PARTICLES, Schema
+from jetscale.tagger import Tagger
+from jetscale.task import NOTHING, Aggregate, Batch, Fitted
+
+
+@final
+class ParticleTransformer(Tagger):
+    """Tell classes of jets apart by attention among their particles."""
+
+    features: Selection = Field(
+        "kinematics", description="momenta alone, with what particles are, with their tracks too"
+    )
+    standardise: Literal["published", "fitted"] = Field("published", description="by which numbers inputs are scaled")
+    embed: tuple[int, ...] = Field((128, 512, 128), min_length=1, description="widths of the layers on particles")
+    pair_embed: tuple[int, ...] = Field((64, 64, 64), description="widths of the layers on pairs of particles")
+    heads: int = Field(8, gt=0, description="of attention; divides the last width on particles")
+    blocks: int = Field(8, ge=0, description="in which particles look at one another")
+    class_blocks: int = Field(2, gt=0, description="in which the jet looks at its particles")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the blocks of particles")
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.embed[-1] % self.heads:
+            raise ValueError(f"heads: {self.heads} do not divide {self.embed[-1]}, the last of embed")
+        return self
+
+    @property
+    def inputs(self) -> Schema:
+        """Jets and their particles."""
+        more = {"kinematics": (), "ids": PARTICLE_IDS.columns, "full": (*PARTICLE_IDS.columns, *IMPACT.columns)}
+        return JET.plus(*PARTICLES.columns, *more[self.features])
+
+    def needs(self) -> Mapping[str, Aggregate]:
+        """Mean and deviation of the features, where inputs are scaled by these."""
+        plain = ParticleInputs(self.features)
+        fitted = {"particles": Moments(lambda batch: self._plain(plain, batch), plain.names)}
+        return {**super().needs(), **(fitted if self.standardise == "fitted" else {})}
+
+    def tensors(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Columns of jets and of particles, and the mask of the latter."""
+        stacks = [torch.stack([batch[name].float() for name in names], -1) for names in columns(self.features)]
+        return (*stacks, batch.mask("particle"))
+
+    def build(self, seed: int, fitted: Fitted = NOTHING) -> nn.Module:
+        """The network with fresh weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return TransformerNetwork(self, fitted.get("particles"))
+
+    def _plain(self, inputs: ParticleInputs, batch: Batch) -> tuple[Tensor, Tensor]:
+        jet_B4, particle_BPR, mask_BP = self.tensors(batch)
+        return inputs.plain(jet_B4, particle_BPR), mask_BP * batch.weight_B[:, None]
+
+
+@final
+class TransformerNetwork(nn.Module):
+    """Columns of jets (B, 4) and of particles (B, P, R) with their mask (B, P) -> logits (B, K)."""
+
+    def __init__(self, task: ParticleTransformer, moments: Mapping[str, Tensor] | None) -> None:
+        super().__init__()
+        self.scaled = ParticleInputs(task.features, moments)
+        widths, width = (len(self.scaled.names), *task.embed), task.embed[-1]
+        self.norm = ListNorm(widths[0])
+        self.embed = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(a), nn.Linear(a, b), nn.GELU()) for a, b in pairwise(widths)
+        )
+        self.pairs = PairEmbedding(task.pair_embed, task.heads)
+        self.blocks = nn.ModuleList(ParticleBlock(width, task.heads, task.dropout) for _ in range(task.blocks))
+        self.class_blocks = nn.ModuleList(ClassBlock(width, task.heads, 0.0) for _ in range(task.class_blocks))
+        self.token_C = nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=0.02))
+        self.last, self.dense = nn.LayerNorm(width), nn.Linear(width, len(task.classes))
+        self._start()
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        """Glorot's uniform weights; what later blocks add begins smaller."""
+        for layer in (*self.embed.modules(), self.dense):
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        for number, block in enumerate(self.blocks, start=1):
+            assert isinstance(block, ParticleBlock)
+            for layer in (block.mixed, block.narrow):
+                layer.weight.div_(math.sqrt(2 * number))
+
+    def forward(self, jet_B4: Tensor, particle_BPR: Tensor, mask_BP: Tensor) -> Tensor:
+        """Logits of the classes."""
+        dtype = self.dense.weight.dtype
+        places = places_of(mask_BP)
+        pairs = pairs_of(places)
+        particle_NR = particle_BPR.flatten(0, 1).index_select(0, places.place_N)
+        _, particle = named(jet_B4, particle_NR, self.scaled.selection)
+        legs = Legs(particle["pt"], constituents.rapidity(particle), particle["phi"], particle["mass"])
+        numbers_EH = self.pairs(pair_features(legs.at(pairs.one_E), legs.at(pairs.other_E)))
+        added = biases(numbers_EH.to(dtype), pairs, places)
+        cloud = self.scaled(jet_B4, particle_BPR, mask_BP)
+        x_NC = self.norm(cloud.features_BPC.flatten(0, 1).index_select(0, places.place_N)).to(dtype)
+        for layer in self.embed:
+            x_NC = layer(x_NC)
+        for block in self.blocks:
+            x_NC = block(x_NC, places, added)
+        token_BC = self.token_C.expand(len(mask_BP), -1)
+        for block in self.class_blocks:
+            token_BC = block(token_BC, x_NC, places)
+        logits_BK: Tensor = self.dense(self.last(token_BC)).index_select(0, places.order_B.argsort())
+        return logits_BK if dtype == torch.float64 else logits_BK.float()
+
+
+def recipe() -> Values:
+    """The settings that this system starts from."""
+    return {
+        "system": "particle_transformer",
+        "horizon": {"epochs": 20},
+        "optimiser": {"rate": 1e-3, "weight_decay": 1e-2, "schedule": "cosine", "warm_up": 0.05, "clip": 1.0},
+        "scale": {"events_per_step": 512},
+    }
