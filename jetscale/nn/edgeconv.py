@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from jetscale.nn.listed import ListNorm
 
@@ -112,8 +113,8 @@ class Edges(NamedTuple):
                 for one in low]  # fmt: skip
 
     def real(self, of: slice) -> Tensor | None:
-        """Which edges of some particles are to particles, (E, 1) as numbers."""
-        return None if self.real_NK is None else self.real_NK[of].reshape(-1, 1).float()
+        """Which edges of some particles are to particles, (E); None if all are."""
+        return None if self.real_NK is None or bool(self.real_NK[of].all()) else self.real_NK[of].flatten()
 
 
 class Plain(NamedTuple):
@@ -125,49 +126,84 @@ class Plain(NamedTuple):
 
 
 class Line(NamedTuple):
-    """What batch normalisation does to every channel: z * slope + start; and the rate 1 / sqrt(variance)."""
+    """What batch normalisation does to every channel, in at least single precision whatever the channels are in."""
 
     mean_C: Tensor
-    rate_C: Tensor
-    slope_C: Tensor
-    start_C: Tensor
-
-    @classmethod
-    def of(cls, mean_C: Tensor, variance_C: Tensor, scale_C: Tensor, shift_C: Tensor) -> Line:
-        """From moments and what is learned."""
-        rate_C = torch.rsqrt(variance_C + EPS)
-        slope_C = scale_C.to(rate_C.dtype) * rate_C
-        return cls(mean_C, rate_C, slope_C, shift_C.to(rate_C.dtype) - mean_C * slope_C)
+    variance_C: Tensor
+    scale_C: Tensor
+    shift_C: Tensor
 
     def __call__(self, plain_EC: Tensor) -> Tensor:
-        """ReLU of the line; both in the precision of its numbers."""
-        return torch.addcmul(self.start_C, plain_EC, self.slope_C).relu_()
+        """What is normalised, and ReLU of it."""
+        return normalised(plain_EC, *self).relu_()
+
+    def let_through(self, rising_EC: Tensor, plain_EC: Tensor, hidden_EC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradient in front of the line, but for what mean and variance pull, (E, C), and what it adds to the
+        gradients of scale and shift, (C) each; `hidden_EC` is what ReLU has let through, `rising_EC` is used up."""
+        open_EC = torch.ops.aten.threshold_backward.grad_input(rising_EC, hidden_EC, 0, grad_input=rising_EC)
+        found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.native_batch_norm_backward(
+            open_EC, plain_EC, self.scale_C, self.mean_C, self.variance_C, None, None, False, EPS, [True] * 3
+        )
+        return found
 
 
-class Pull(NamedTuple):
-    """Sums over all edges of the gradient of a line, and of that times what was normalised: (C) each."""
-
-    plain_C: Tensor
-    times_C: Tensor
-
-    @classmethod
-    def of(cls, sums: Sums, line: Line) -> Pull:
-        """From the sums of the gradient, and of it times what the line takes in."""
-        times_C = line.rate_C * (sums.second_C - line.mean_C * sums.first_C)
-        return cls(sums.first_C.to(line.slope_C.dtype), times_C.to(line.slope_C.dtype))
+def normalised(plain_EC: Tensor, mean_C: Tensor, variance_C: Tensor, scale_C: Tensor, shift_C: Tensor) -> Tensor:
+    """Batch normalisation by given moments, in the precision of its input."""
+    if plain_EC.dtype == mean_C.dtype:  # with nothing to convert a line is the quicker form
+        slope_C = scale_C * torch.rsqrt(variance_C + EPS)
+        return torch.addcmul(shift_C - mean_C * slope_C, plain_EC, slope_C)
+    return functional.batch_norm(plain_EC, mean_C, variance_C, scale_C, shift_C, False, 0.0, EPS)
 
 
-class Sums:
-    """Sums over blocks of (E, C), in double precision."""
+class Pull:
+    """Gradients of scale and shift, sums over blocks in double precision: how mean and variance of a batch pull all
+    real edges together."""
 
-    def __init__(self, like: Tensor) -> None:
-        zero_C = torch.zeros(like.shape[-1], dtype=torch.float64, device=like.device)
-        self.first_C, self.second_C = zero_C, zero_C.clone()
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.times_C, self.plain_C = (torch.zeros_like(line.mean_C, dtype=torch.float64) for _ in range(2))
 
-    def add(self, first_EC: Tensor, second_EC: Tensor) -> None:
-        """One block of each."""
-        self.first_C += first_EC.sum(0)
-        self.second_C += second_EC.sum(0)
+    def add(self, rising_EC: Tensor, plain_EC: Tensor, hidden_EC: Tensor) -> Tensor:
+        """One block; the gradient in front of the line, but for the pull, (E, C)."""
+        below_EC, times_C, plain_C = self.line.let_through(rising_EC, plain_EC, hidden_EC)
+        self.times_C += times_C
+        self.plain_C += plain_C
+        return below_EC
+
+    def off(self, rising_EC: Tensor, plain_EC: Tensor, edges: Edges, of: slice) -> Tensor:
+        """The gradient in front of the line, from what it is without the pull: that is less by
+        slope (sum + unit * sum of times) / n."""
+        mean_C, variance_C, scale_C, _ = self.line
+        share_C = scale_C / (variance_C + EPS).sqrt() / max(edges.reals, 1)
+        times_C, plain_C = (one.to(share_C.dtype) * share_C for one in (self.times_C, self.plain_C))
+        pull_EC = normalised(plain_EC, mean_C, variance_C, times_C, plain_C)
+        if (real_E := edges.real(of)) is not None:
+            pull_EC.mul_(real_E[:, None])
+        return torch.sub(rising_EC, pull_EC, out=pull_EC)
+
+
+class Moments:
+    """Mean and variance over blocks of real edges, put together in double precision."""
+
+    def __init__(self, like_EC: Tensor) -> None:
+        self.count = 0
+        self.mean_C, self.square_C = torch.zeros(2, like_EC.shape[1], dtype=torch.float64, device=like_EC.device)
+
+    def add(self, block_EC: Tensor, real_E: Tensor | None) -> None:
+        """One block; the squares are about its own mean, so that nothing cancels."""
+        block_EC = block_EC if real_E is None else block_EC[real_E]
+        if not (count := len(block_EC)):
+            return
+        mean_C, variance_C = torch.batch_norm_update_stats(block_EC, None, None, 0.0)
+        step_C = mean_C - self.mean_C
+        self.count, before = self.count + count, self.count
+        self.mean_C += step_C * count / self.count
+        self.square_C += variance_C.double() * count + step_C.square() * before * count / self.count
+
+    def of(self, value_EC: Tensor) -> Plain:
+        """With the numbers that they are the moments of."""
+        dtype = wide(value_EC.dtype)
+        return Plain(value_EC, self.mean_C.to(dtype), (self.square_C / max(self.count, 1)).to(dtype))
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -179,26 +215,25 @@ def gathered(u_NC: Tensor, v_MC: Tensor, edges: Edges, training: bool) -> Plain:
     """The first layer: u of every particle and v of its neighbours, (E, C)."""
     channels, each = u_NC.shape[1], edges.index_NK.shape[1]
     value_EC = u_NC.new_empty(len(u_NC) * each, channels)
-    sums = Sums(value_EC)
+    moments = Moments(value_EC)
     for of, at in edges.blocks(value_EC):
         block_EC = value_EC[at]
         torch.index_select(v_MC, 0, edges.index_NK[of].flatten(), out=block_EC)
         block_EC.view(-1, each, channels).add_(u_NC[of, None])
         if training:
-            _remember(sums, block_EC, edges.real(of))
-    return _plain(value_EC, sums, edges)
+            moments.add(block_EC, edges.real(of))
+    return moments.of(value_EC)
 
 
 def multiplied(before: Plain, line: Line, weight_DC: Tensor, edges: Edges, training: bool) -> Plain:
     """The next layer: its matrix on what normalisation and ReLU make of the one before, (E, D)."""
     value_ED = before.value_EC.new_empty(len(before.value_EC), len(weight_DC))
-    sums = Sums(value_ED)
+    moments = Moments(value_ED)
     for of, at in edges.blocks(value_ED):
-        hidden_EC = line(before.value_EC[at].to(line.slope_C.dtype))
-        torch.mm(hidden_EC.to(weight_DC.dtype), weight_DC.t(), out=value_ED[at])
+        torch.mm(line(before.value_EC[at]), weight_DC.t(), out=value_ED[at])
         if training:
-            _remember(sums, value_ED[at], edges.real(of))
-    return _plain(value_ED, sums, edges)
+            moments.add(value_ED[at], edges.real(of))
+    return moments.of(value_ED)
 
 
 def averaged(last: Plain, line: Line, edges: Edges) -> Tensor:
@@ -207,28 +242,12 @@ def averaged(last: Plain, line: Line, edges: Edges) -> Tensor:
     channels = last.value_EC.shape[1]
     out_NC = last.value_EC.new_empty(particles, channels)
     for of, at in edges.blocks(last.value_EC):
-        hidden_NKC = line(last.value_EC[at].to(line.slope_C.dtype)).view(-1, each, channels)
+        hidden_NKC = line(last.value_EC[at]).view(-1, each, channels)
         if edges.share_NK is None:
-            out_NC[of] = hidden_NKC.mean(1).to(out_NC.dtype)
+            out_NC[of] = hidden_NKC.mean(1)
         else:
-            share_NK1 = edges.share_NK[of, :, None].to(hidden_NKC.dtype)
-            out_NC[of] = (hidden_NKC * share_NK1).sum(1).to(out_NC.dtype)
+            out_NC[of] = hidden_NKC.mul_(edges.share_NK[of, :, None]).sum(1)
     return out_NC
-
-
-def _remember(sums: Sums, block_EC: Tensor, real_E1: Tensor | None) -> None:
-    block_EC = block_EC.to(wide(block_EC.dtype))
-    if real_E1 is not None:
-        block_EC = block_EC * real_E1.to(block_EC.dtype)
-    sums.add(block_EC, block_EC.square())
-
-
-def _plain(value_EC: Tensor, sums: Sums, edges: Edges) -> Plain:
-    count = max(edges.reals, 1)
-    mean_C = sums.first_C / count
-    variance_C = (sums.second_C / count - mean_C.square()).clamp_min(0.0)
-    dtype = wide(value_EC.dtype)
-    return Plain(value_EC, mean_C.to(dtype), variance_C.to(dtype))
 
 
 class EdgeLayers(torch.autograd.Function):
@@ -247,7 +266,8 @@ class EdgeLayers(torch.autograd.Function):
         plain, lines = [gathered(u_NC, v_MC, edges, moments is None)], list[Line]()
         for layer in range(layers):
             mean_C, variance_C = plain[layer][1:] if moments is None else moments[layer]
-            lines.append(Line.of(mean_C, variance_C, scales[layer], shifts[layer]))
+            scale_C, shift_C = (one[layer].to(mean_C.dtype) for one in (scales, shifts))
+            lines.append(Line(mean_C, variance_C, scale_C, shift_C))
             if layer < layers - 1:
                 plain.append(multiplied(plain[layer], lines[layer], weights[layer], edges, moments is None))
         ctx.save_for_backward(*parameters)
@@ -266,12 +286,11 @@ class EdgeLayers(torch.autograd.Function):
         pulls, of_weights = [pull], list[Tensor]()
         for layer in range(len(lines) - 1, 0, -1):
             rising_EC, of_weight_DC, pull = passed_back(
-                rising_EC, plain[layer], lines[layer], pull if training else None, edges, weights[layer - 1],
-                plain[layer - 1], lines[layer - 1],
-            )  # fmt: skip
+                rising_EC, plain[layer], pull, edges, weights[layer - 1], plain[layer - 1], lines[layer - 1], training
+            )
             of_weights.insert(0, of_weight_DC)
             pulls.insert(0, pull)
-        of_u_NC, of_v_MC = split(rising_EC, plain[0], lines[0], pull if training else None, edges)
+        of_u_NC, of_v_MC = split(rising_EC, plain[0], pull, edges, training)
         found = [*of_weights, *(one.times_C for one in pulls), *(one.plain_C for one in pulls)]
         cast = [one.to(old.dtype) for one, old in zip(found, ctx.saved_tensors, strict=True)]
         return of_u_NC, of_v_MC, None, None, None, *cast
@@ -286,72 +305,45 @@ def _parts(parameters: Sequence[Tensor], layers: int) -> tuple[Sequence[Tensor],
 
 
 def spread(out_NC: Tensor, last: Plain, line: Line, edges: Edges) -> tuple[Tensor, Pull]:
-    """The gradient of the last line, (E, C): a share of that of the mean, where ReLU lets it through."""
-    each, channels = edges.index_NK.shape[1], out_NC.shape[1]
-    rising_EC, sums = torch.empty_like(last.value_EC), Sums(last.value_EC)
-    out_NC = out_NC.to(line.slope_C.dtype)
+    """The gradient in front of the last line, (E, C), from that of the mean: a share of it each."""
+    each = edges.index_NK.shape[1]
+    rising_EC, pull = torch.empty_like(last.value_EC), Pull(line)
     for of, at in edges.blocks(rising_EC):
-        plain_EC = last.value_EC[at].to(line.slope_C.dtype)
-        if edges.share_NK is None:
-            share_NKC = (out_NC[of, None] / each).expand(-1, each, -1)
-        else:
-            share_NKC = out_NC[of, None] * edges.share_NK[of, :, None].to(out_NC.dtype)
-        block_EC = _let_through(share_NKC.reshape(-1, channels), line(plain_EC))
-        sums.add(block_EC, block_EC * plain_EC)
-        rising_EC[at] = block_EC
-    return rising_EC, Pull.of(sums, line)
+        share_EC = out_NC[of].repeat_interleave(each, 0)
+        share_EC *= 1 / each if edges.share_NK is None else edges.share_NK[of].reshape(-1, 1)
+        plain_EC = last.value_EC[at]
+        rising_EC[at] = pull.add(share_EC, plain_EC, line(plain_EC))
+    return rising_EC, pull
 
 
-def passed_back(rising_ED: Tensor, plain: Plain, line: Line, pull: Pull | None, edges: Edges, weight_DC: Tensor,
-                before: Plain, line_before: Line) -> tuple[Tensor, Tensor, Pull]:  # fmt: skip
-    """From the gradient of a line to that of the line before, (E, C), and that of the matrix between, (D, C)."""
+def passed_back(rising_ED: Tensor, plain: Plain, pull: Pull, edges: Edges, weight_DC: Tensor, before: Plain,
+                line: Line, training: bool) -> tuple[Tensor, Tensor, Pull]:  # fmt: skip
+    """From the gradient in front of a line to that in front of the line before, (E, C), and that of the matrix
+    between, (D, C)."""
     # A block is read before it is written, so that the gradient needs room only once.
     same = rising_ED.shape == before.value_EC.shape
-    below_EC, sums = rising_ED if same else torch.empty_like(before.value_EC), Sums(before.value_EC)
-    of_weight_DC = torch.zeros(weight_DC.shape, dtype=line.slope_C.dtype, device=weight_DC.device)
+    below_EC, pull_before = rising_ED if same else torch.empty_like(before.value_EC), Pull(line)
+    of_weight_DC = torch.zeros(weight_DC.shape, dtype=wide(weight_DC.dtype), device=weight_DC.device)
     for of, at in edges.blocks(max(below_EC, rising_ED, key=lambda one: one.shape[1])):
-        through_ED = _through(rising_ED[at], plain.value_EC[at], line, pull, edges, of).to(weight_DC.dtype)
-        plain_EC = before.value_EC[at].to(line.slope_C.dtype)
-        hidden_EC = line_before(plain_EC)
-        of_weight_DC += through_ED.t() @ hidden_EC.to(weight_DC.dtype)
-        block_EC = _let_through((through_ED @ weight_DC).to(hidden_EC.dtype), hidden_EC)
-        sums.add(block_EC, block_EC * plain_EC)
-        below_EC[at] = block_EC
-    return below_EC, of_weight_DC, Pull.of(sums, line_before)
+        through_ED = pull.off(rising_ED[at], plain.value_EC[at], edges, of) if training else rising_ED[at]
+        plain_EC = before.value_EC[at]
+        hidden_EC = line(plain_EC)
+        of_weight_DC += through_ED.t() @ hidden_EC
+        below_EC[at] = pull_before.add(through_ED @ weight_DC, plain_EC, hidden_EC)
+    return below_EC, of_weight_DC, pull_before
 
 
-def split(rising_EC: Tensor, first: Plain, line: Line, pull: Pull | None, edges: Edges) -> tuple[Tensor, Tensor]:
+def split(rising_EC: Tensor, first: Plain, pull: Pull, edges: Edges, training: bool) -> tuple[Tensor, Tensor]:
     """The gradients of u (N, C) and v (N + 1, C)."""
     (particles, each), channels = edges.index_NK.shape, rising_EC.shape[1]
     of_u_NC = first.value_EC.new_empty(particles, channels)
-    of_v_MC = torch.zeros(particles + 1, channels, dtype=line.slope_C.dtype, device=rising_EC.device)
+    of_v_MC = torch.zeros(particles + 1, channels, dtype=wide(rising_EC.dtype), device=rising_EC.device)
     for of, at in edges.blocks(rising_EC):
-        block_EC = _through(rising_EC[at], first.value_EC[at], line, pull, edges, of)
-        of_u_NC[of] = block_EC.view(-1, each, channels).sum(1).to(of_u_NC.dtype)
+        block_EC = pull.off(rising_EC[at], first.value_EC[at], edges, of) if training else rising_EC[at]
+        of_u_NC[of] = block_EC.view(-1, each, channels).sum(1)
         index_E1 = edges.index_NK[of].reshape(-1, 1)
-        of_v_MC.scatter_add_(0, index_E1.expand(-1, channels), block_EC)
+        of_v_MC.scatter_add_(0, index_E1.expand(-1, channels), block_EC.to(of_v_MC.dtype))
     return of_u_NC, of_v_MC.to(of_u_NC.dtype)
-
-
-def _let_through(rising_EC: Tensor, hidden_EC: Tensor) -> Tensor:
-    """The gradient where ReLU has let something through."""
-    through: Tensor = torch.ops.aten.threshold_backward(rising_EC, hidden_EC, 0)
-    return through
-
-
-def _through(rising_EC: Tensor, plain_EC: Tensor, line: Line, pull: Pull | None, edges: Edges, of: slice) -> Tensor:
-    """The gradient in front of a line: mean and variance of the batch pull all real edges together."""
-    rising_EC = rising_EC.to(line.slope_C.dtype)
-    if pull is None:
-        return rising_EC * line.slope_C
-    # slope (rising - (sum + unit * sum of times) / n), with all numbers of a channel put together.
-    count, factor_C = max(edges.reals, 1), line.slope_C * line.rate_C * pull.times_C
-    start_C = (line.mean_C * factor_C - line.slope_C * pull.plain_C) / count
-    plain_EC = plain_EC.to(line.slope_C.dtype)
-    if (real_E1 := edges.real(of)) is None:
-        return torch.addcmul(start_C, rising_EC, line.slope_C).addcmul_(plain_EC, factor_C, value=-1 / count)
-    together_EC = torch.addcmul(start_C, plain_EC, factor_C, value=-1 / count)
-    return (rising_EC * line.slope_C).addcmul_(together_EC, real_E1.to(together_EC.dtype))
 
 
 @final
@@ -398,7 +390,8 @@ class EdgeConv(nn.Module):
             if number:
                 z_BPKC = z_BPKC @ self._all("weight")[number].t()
             mean_C, variance_C = self._all("moments")[number].to(z_BPKC.dtype)
-            z_BPKC = Line.of(mean_C, variance_C, self._all("scale")[number], self._all("shift")[number])(z_BPKC)
+            slope_C = self._all("scale")[number] * torch.rsqrt(variance_C + EPS)
+            z_BPKC = torch.addcmul(self._all("shift")[number] - mean_C * slope_C, z_BPKC, slope_C).relu()
         real_BPK = mask_BP[:, None, :].expand(-1, mask_BP.shape[1], -1).gather(2, near_BPK).to(z_BPKC.dtype)
         share_BPK = real_BPK / real_BPK.sum(-1, keepdim=True).clamp_min(1) if self.drop else 1 / self.k
         out_BPD = (z_BPKC * share_BPK[..., None]).sum(2) if isinstance(share_BPK, Tensor) else z_BPKC.mean(2)
