@@ -59,8 +59,9 @@ class Optimiser(Config):
 class Scale(Config):
     """How much at once and where; nothing here but `events_per_step` and `lanes` changes the result.
 
-    Dropout is the exception: its masks are drawn per micro-batch, which depends on `workers` and
-    `events_per_micro_batch`.
+    Dropout and batch normalisation are the exceptions: masks are drawn, and moments taken, per micro-batch, which
+    depends on `workers` and `events_per_micro_batch`. Running moments are averaged over the workers before they are
+    validated or saved.
     """
 
     events_per_step: int = Field(256, gt=0, description="rows of a global step, all workers together")

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 class ListNorm(nn.Module):
     """Batch normalisation (Ioffe, Szegedy, arXiv:1502.03167) of lists (B, N, C) over their real entries, in float32.
 
-    Running moments are kept in float32 whatever the precision of the weights. Without at least two real entries a batch
+    Moments are those of a micro-batch of one worker, and the loss of a step depends on how it is cut into these; the
+    engine averages running moments over the workers (`Engine.agree`). They are kept in float32 whatever the precision
+    of the weights. Without at least two real entries a batch
     in training is normalised by the running moments, and leaves them alone.
     """
 

@@ -87,6 +87,22 @@ class Engine(ABC):
         or the number of workers, so that any of them can go on from what another has saved.
         """
 
+    @torch.no_grad()
+    def agree(self) -> None:
+        """Running statistics become their mean over the workers. Collective.
+
+        Batch normalisation sees the rows of its own worker alone, and each has moments of its own. They move towards
+        what is seen in steps that are linear, so that it does not matter how often workers agree. A buffer that is the
+        same everywhere stays as it is: sums of so many equal float32 are exact in float64.
+        """
+        running = [buffer for buffer in self._module().buffers() if buffer.is_floating_point()]
+        if self.world.size == 1 or not running:
+            return
+        sums = self.world.sum(torch.cat([buffer.double().flatten() for buffer in running]))
+        means = (sums / self.world.size).split([buffer.numel() for buffer in running])
+        for buffer, mean in zip(running, means, strict=True):
+            buffer.copy_(mean.view_as(buffer))
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Inside, the network has the averages of its weights, where the run keeps any. Collective.

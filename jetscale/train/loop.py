@@ -48,6 +48,7 @@ def train(run: Run, engine: Engine, feed: Feed, validation: Pass, world: World, 
         better = checked and best is not None and point.watch.step == at.step
         if ended or better or _due(at.step, plan.steps, plan.steps_per_epoch * run.keep.every):
             point = point.but(**at._asdict(), dropped=engine.dropped, ended=ended)
+            engine.agree()
             checkpoint.save(out, engine, point)
         if checked or point.step == at.step:
             clock.again()
@@ -80,6 +81,7 @@ def _refuse_empty_terms(engine: Engine, done: int) -> None:
 def _check(run: Run, engine: Engine, validation: Pass, world: World, track: Tracker | None, at: At,
            point: Point) -> Point:  # fmt: skip
     """Validate; the point with the figures and with the best validation so far."""
+    engine.agree()
     with engine.averaged():
         figures = validate(run.task, engine.net, validation, world)
     if track:

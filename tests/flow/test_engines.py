@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from jetscale.data.batch import batch
 from jetscale.data.feed import Step
+from jetscale.nn.listed import ListNorm
 from jetscale.own import complete
 from jetscale.run import Horizon, Optimiser, Run, Scale
 from jetscale.schema import JET_EVENTS, Schema
@@ -76,6 +77,20 @@ class _Steep(Assigner):  # type: ignore[misc]
         return {"all": torch.sqrt(out_B.abs() * (batch.at.step != 1))}
 
 
+class _Normed(_Net):
+    """The same behind a normalisation, which each worker knows the moments of its own rows of, and a constant."""
+
+    tenth: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = ListNorm(3)
+        self.register_buffer("tenth", torch.tensor(0.1))
+
+    def forward(self, x_BC: Tensor) -> Tensor:
+        return super().forward(self.norm(x_BC) * self.tenth)
+
+
 def _rows(step: int, lane: int) -> pa.Table:
     dice = np.random.default_rng([step, lane])
     table = {"jet_pt": [[1.0]] * ROWS, "jet_eta": [[1.0]] * ROWS, "jet_phi": [[1.0]] * ROWS, "jet_mass": [[1.0]] * ROWS,
@@ -130,6 +145,22 @@ def _steep(case: tuple[str, int, str], world: World) -> tuple[str, bool]:
     return "", False
 
 
+def _running(case: tuple[str, int, str], world: World) -> list[list[dict[str, Tensor]]]:
+    """Every worker's buffers before and after they agree, and what would be saved."""
+    engine: Engine = (TorchEngine if case[0] == "torch" else DeepSpeedEngine)(_run(*case), _Normed(), world)
+    share = LANES // world.size
+    lanes = range(world.rank * share, (world.rank + 1) * share)
+    for n in range(STEPS):
+        engine.step(Step(At(n, 0, n / STEPS), _micro(n, lanes), LANES * ROWS))
+    module = engine.net.module if case[0] == "deepspeed" else engine.net
+    assert isinstance(module, _Normed)
+    found = [{name: buffer.clone() for name, buffer in module.named_buffers()}]
+    engine.agree()
+    found.append({name: buffer.clone() for name, buffer in module.named_buffers()})
+    saved = engine.weights()
+    return world.gather([*found, {name: saved[name] for name in found[0]}])
+
+
 def _work(rank: int, size: int, folder: str) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(size),
                       MASTER_ADDR="127.0.0.1", MASTER_PORT="0")  # fmt: skip
@@ -138,6 +169,7 @@ def _work(rank: int, size: int, folder: str) -> None:
     device = ready_deepspeed()
     results: dict[Any, Any] = {case: _trained(case, World(rank, size, device)) for case in CASES}
     results["steep"] = {case: _steep(case, World(rank, size, device)) for case in CASES}
+    results["running"] = {case: _running(case, World(rank, size, device)) for case in CASES}
     if rank == 0:
         torch.save(results, f"{folder}/results")
     dist.barrier()
@@ -191,3 +223,15 @@ def test_a_gradient_that_is_not_finite_names_its_step_and_changes_nothing(result
     said, unchanged = results["steep"][case]
     assert "the gradient of step 1 is not finite" in said
     assert unchanged
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_running_moments_are_the_mean_over_the_workers(results: Any, case: Any) -> None:
+    workers = results["running"][case]
+    for name in ("norm.mean_C", "norm.variance_C"):
+        own = torch.stack([before[name] for before, _, _ in workers])
+        assert len(own) == 1 or not own[0].allclose(own[1], rtol=1e-2)
+        for _, after, saved in workers:
+            assert after[name].dtype == torch.float32 and after[name].equal(saved[name])
+            assert after[name].allclose(own.mean(0))
+    assert all(buffers["tenth"].equal(torch.tensor(0.1)) for each in workers for buffers in each)

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from jetscale.events import Events
 from jetscale.run import Best, Run, resolve
 from jetscale.systems.assigner import Assigner
 from jetscale.task import Batch
-from jetscale.train import checkpoint
+from jetscale.train import checkpoint, loop
 from jetscale.train.best import Watch, seen, spent
 from jetscale.train.checkpoint import Point
 from jetscale.train.engine import Engine, TorchEngine
@@ -97,6 +98,30 @@ def test_averages_are_remembered_validated_and_what_a_run_ends_with(
     assert all(tensor.equal(last[name]) for name, tensor in going_on.state_dict().items())
     figures = [one.figures["loss_label"] for one in map(checkpoint.ending, (out, without))]
     assert figures[0] != figures[1]
+
+
+def test_workers_agree_before_they_validate_and_save(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = ["step"]
+
+    def note(owner: object, name: str) -> None:
+        before = getattr(owner, name)
+
+        def noted(*given: Any) -> Any:
+            done.append(name)
+            return before(*given)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    note(Engine, "step")
+    note(Engine, "agree")
+    note(loop, "validate")
+    note(checkpoint, "save")
+    train(_run(toy, horizon={"steps": 30}), tmp_path / "run")
+    assert done.count("validate") > 1 and done.count("save") > 2
+    for before, after in pairwise(done):
+        assert after in ("step", "agree") or before == "agree"
 
 
 def test_no_average_leaves_no_trace(toy: Path, whole: Path) -> None:
