@@ -7,6 +7,7 @@ which is that of falling pt by the schema; the network does not sort them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, final
 
 import torch
@@ -14,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from jetscale.aggregates import Moments
 from jetscale.config import Values
 from jetscale.nn.equivariant import masked_mean
 from jetscale.nn.listed import ListNorm
@@ -22,7 +24,7 @@ from jetscale.nn.sequence import Convolved, ResidualUnit, strided
 from jetscale.physics.constituents import Selection
 from jetscale.schema import IMPACT, JET, PARTICLE_IDS, PARTICLES, Schema
 from jetscale.tagger import Tagger
-from jetscale.task import NOTHING, Batch, Fitted
+from jetscale.task import NOTHING, Aggregate, Batch, Fitted
 
 FIRST, DENSE = 32, 512
 UNITS = ((64, 1), (64, 1), (64, 2), (64, 1), (128, 2), (128, 1))  # width and stride
@@ -35,6 +37,7 @@ class PCNN(Tagger):
     features: Selection = Field(
         "kinematics", description="momenta alone, with what particles are, with their tracks too"
     )
+    standardise: Literal["published", "fitted"] = Field("published", description="by which numbers inputs are scaled")
     length: int = Field(128, gt=0, description="the hardest particles that are read")
     pool: Literal["masked", "length"] = Field(
         "masked", description="what is averaged: real particles, or all of `length` slots with padding, as published"
@@ -47,6 +50,12 @@ class PCNN(Tagger):
         more = {"kinematics": (), "ids": PARTICLE_IDS.columns, "full": (*PARTICLE_IDS.columns, *IMPACT.columns)}
         return JET.plus(*PARTICLES.columns, *more[self.features])
 
+    def needs(self) -> Mapping[str, Aggregate]:
+        """Mean and deviation of the features, where inputs are scaled by these."""
+        plain = ParticleInputs(self.features)
+        fitted = {"particles": Moments(lambda batch: self._plain(plain, batch), plain.names)}
+        return {**super().needs(), **(fitted if self.standardise == "fitted" else {})}
+
     def tensors(self, batch: Batch) -> tuple[Tensor, ...]:
         """Columns of jets and of particles, and the mask of the latter."""
         stacks = [torch.stack([batch[name].float() for name in names], -1) for names in columns(self.features)]
@@ -56,7 +65,11 @@ class PCNN(Tagger):
         """The network with fresh weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return SequenceNetwork(self)
+            return SequenceNetwork(self, fitted.get("particles"))
+
+    def _plain(self, inputs: ParticleInputs, batch: Batch) -> tuple[Tensor, Tensor]:
+        jet_B4, particle_BPR, mask_BP = self.tensors(batch)
+        return inputs.plain(jet_B4, particle_BPR), mask_BP * batch.weight_B[:, None]
 
 
 @final
@@ -66,10 +79,10 @@ class SequenceNetwork(nn.Module):
     With `pool: length` there is no mask after the inputs: padding is 0 once, and takes part in all that follows.
     """
 
-    def __init__(self, task: PCNN) -> None:
+    def __init__(self, task: PCNN, moments: Mapping[str, Tensor] | None) -> None:
         super().__init__()
         self.length, self.masked = task.length, task.pool == "masked"
-        self.scaled = ParticleInputs(task.features)
+        self.scaled = ParticleInputs(task.features, moments)
         features = len(self.scaled.names)
         self.norm, self.first = ListNorm(features), Convolved(features, FIRST)
         widths = (FIRST, *(width for width, _ in UNITS))

@@ -298,3 +298,7 @@ def test_the_rate_follows_its_schedule() -> None:
     assert rate_at(Optimiser(rate=1.0, schedule="constant", warm_up=0.1), 0.05) == pytest.approx(0.5)
     assert rate_at(Optimiser(rate=1.0, schedule="constant", warm_up=0.1), 0.9) == 1.0
     assert rate_at(Optimiser(rate=1.0, schedule="cosine", warm_up=0.0), 0.5) == pytest.approx(0.5)
+    cosine = Optimiser(rate=2.0, schedule="cosine", warm_up=0.2)
+    assert [rate_at(cosine, at) for at in (0.0, 0.1, 0.2, 0.4, 0.6, 1.0)] == pytest.approx(
+        [0.0, 1.0, 2.0, 1 + math.sqrt(0.5), 1.0, 0.0]
+    )
