@@ -23,6 +23,7 @@ LEVELS = (
     "the names of {key}'s columns have levels, and it is in pandas' fixed format",
     "write it as a table: df.to_hdf(FILE, key=KEY, format='table')",
 )
+FILLER = "value_type"  # an attribute that arrays of nothing have, as pandas puts a number into them
 Place = tuple[str, int]  # a block, and the column in it
 
 
@@ -68,7 +69,7 @@ class Frame:
     def entries(self) -> int:
         """How many rows there are."""
         one = self.records or next(iter(self.blocks.values()))
-        return 0 if "value_type" in one.attrs else int(one.shape[0])  # pandas puts a filler where there is nothing
+        return 0 if FILLER in one.attrs else int(one.shape[0])
 
     def read(self, start: int, stop: int, *columns: Sequence[Hashable]) -> list[np.ndarray]:
         """The rows [start, stop) of some columns, (B, N), of each group of them one array.
@@ -81,7 +82,7 @@ class Frame:
             rows = None if self.records is None else self.records[start:stop]
             blocks = {block: self.blocks[block][start:stop] if rows is None else rows[block].reshape(len(rows), -1)
                       for block in dict.fromkeys(block for group in places for block, _ in group)}  # fmt: skip
-        return [_picked(blocks, group) for group in places]
+        return [_picked(blocks, group) if group else np.zeros((stop - start, 0)) for group in places]
 
     def need(self, columns: Sequence[Hashable]) -> None:
         """See that there are columns.
@@ -139,10 +140,11 @@ class Frame:
                 raise DataError(LEVELS[0].format(key=self.key), where=self.file, cure=LEVELS[1])
             decoded(items, self.file)
             names = items[()]
-            if names.dtype.kind not in "SiuO" or names.ndim != 1 or "value_type" in items.attrs:
+            if names.dtype.kind not in "SiuO" or names.ndim != 1 or FILLER in items.attrs:
                 raise DataError(f"the names of {self.key}'s columns cannot be read: they are {names.dtype}",
                                 where=self.file, cure=self.cure)  # fmt: skip
-            yield block, values.shape[1], [one.decode() if isinstance(one, bytes) else one for one in names.tolist()]
+            width = len(names) if FILLER in values.attrs else values.shape[1]
+            yield block, width, [one.decode() if isinstance(one, bytes) else one for one in names.tolist()]
 
 
 def _picked(blocks: dict[str, np.ndarray], places: Sequence[Place]) -> np.ndarray:

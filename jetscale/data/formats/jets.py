@@ -63,8 +63,11 @@ class JetReader(Reader):
             yield records(part, columns)
 
 
-def records(part: Jets, columns: Schema) -> ak.Array:
-    """Jets as `Reader.read` yields them, with unit weights and the reason why a jet is to be left out."""
+def records(part: Jets, columns: Schema, empty: str | None = EMPTY) -> ak.Array:
+    """Jets as `Reader.read` yields them, with unit weights and the reason why a jet is to be left out.
+
+    `empty` is the reason for leaving out those whose lists are empty, if they are to be.
+    """
     rows = len(part.bounds) - 1
     bounds = ak.index.Index64(part.bounds)
     contents: dict[str, ak.contents.Content] = {}
@@ -74,7 +77,7 @@ def records(part: Jets, columns: Schema) -> ak.Array:
             flat = ak.contents.NumpyArray(values)
             contents[column.name] = ak.contents.ListOffsetArray(bounds, flat) if column.of else flat
     contents["weight"] = ak.contents.NumpyArray(np.ones(rows))
-    reasons = {EMPTY: np.diff(part.bounds) == 0, **part.bad}
+    reasons = ({empty: np.diff(part.bounds) == 0} if empty else {}) | part.bad
     array = ak.Array(ak.contents.RecordArray(list(contents.values()), list(contents), length=rows))
     code_B = np.select(list(reasons.values()), [np.int64(n) for n in range(1, len(reasons) + 1)], np.int64(0))
     return ak.with_field(array, ak.Array(np.array(["", *reasons])[code_B].tolist()), REASON)

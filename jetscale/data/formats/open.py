@@ -63,6 +63,10 @@ def reader(file: str, how: Map) -> Reader:
         from jetscale.data.formats.toptagging import TopTaggingReader
 
         return TopTaggingReader(file, how)
+    if how.format == "lhco":
+        from jetscale.data.formats.lhco import LhcoReader
+
+        return LhcoReader(file, how)
     from jetscale.data.formats.root import RootReader
 
     return RootReader(file, how)
