@@ -96,10 +96,13 @@ class Balanced(Fitted):
     """A weight that makes classes count alike, and with `bins` that gives them all the same spectrum in these.
 
     Without `bins` it is one number per class. With them it is one per class and cell of the bins, of one column or of
-    several together: so that each cell that a class fills holds as much as another (`shape: flat`; equal steps in a
-    logarithm make it flat in that), or as much as it holds of one class (`shape: top`), up to `most` times the class's
-    mean. Only then are the classes made equal, or as `factors` say. Rows outside the bins have weight 0, or with
-    `outside: edge` that of the nearest bin; rows of no class keep the weight 1. The mean weight of all others is 1.
+    several together, at most `most` times the mean of the class: so that each cell that a class fills holds as much as
+    another (`shape: flat`; equal steps in a logarithm make it flat in that), or as much as it holds of one class
+    (`shape: top`). weaver knows these as `flat` and `ref`, and draws rows by such weights; here they stand in the loss.
+
+    Only then are the classes made equal, or as `factors` say, with a mean weight of 1 inside the bins. Rows outside
+    have weight 0, or with `outside: edge` that of the nearest bin; rows of no class keep the weight 1. Empty and cut
+    bins, lost rows and what the rest is worth are counted in `fitted`, and told at the end of a training.
     """
 
     of: str = Field("jet_label", description="the column that says the class")

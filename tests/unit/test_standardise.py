@@ -55,7 +55,8 @@ def test_inputs_are_scaled_by_the_moments_of_the_training_part(name: str, tmp_pa
     saved = net.state_dict()
     fresh = run.task.build(2, run.task.neutral())
     fresh.load_state_dict(saved)  # that all there is to know is in the weights
-    assert torch.equal(fresh.eval()(*tagger.tensors(seen)), net.eval()(*tagger.tensors(seen)))
+    few = [one[:5] for one in tagger.tensors(seen)]
+    assert torch.equal(fresh.eval()(*few), net.eval()(*few))
 
 
 @pytest.mark.parametrize("name", SCALED)
