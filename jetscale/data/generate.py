@@ -56,7 +56,7 @@ class Made:
 def columns(job: Job) -> Schema:
     """The columns of a job's sample."""
     if isinstance(job, JetJob):
-        return labelled.COLUMNS
+        return labelled.columns(job)
     return SAMPLE.plus(*SUBSTRUCTURE.each()) if job.jets.substructure else SAMPLE
 
 
@@ -155,7 +155,7 @@ def _selected(generator: Any, job: Job, seed: int) -> Iterator[tuple[int, pa.Tab
             if len(whole.particles):
                 yield whole.tries, *labelled.find_labelled(whole.particles, job, draws)
             else:
-                yield whole.tries, labelled.FOUND.arrow.empty_table(), np.zeros(0)
+                yield whole.tries, labelled.found(job).arrow.empty_table(), np.zeros(0)
     else:
         for batch in pythia.batches(generator, job):
             yield batch.tries, *_events(batch.particles, job)

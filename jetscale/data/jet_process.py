@@ -79,6 +79,7 @@ class JetJob(Config):
     events_per_shard: Count = 500
     seed: Annotated[int, Field(ge=0)]
     energy: Positive = 13_000.0  # GeV, of the two proton beams together
+    tracks: bool = True  # whether columns say where tracks and the decays of heavy hadrons lie
     mpi: bool = True  # further interactions of the same two protons: 2.5 times slower, and more real
     min_acceptance: Annotated[float, Field(gt=0, lt=1)] = 0.0005  # fewer jets than this per event: an error
     pythia: dict[str, bool | int | float | str] = {}  # any other setting of Pythia's

@@ -18,21 +18,26 @@ from jetscale.schema import EVENT_ID, IMPACT, JET, JET_LABEL, PARTICLE_IDS, PART
 
 TRACK_PT, TRACK_ETA, TRACK_MM = 0.5, 2.5, 100.0  # GeV; what is slower, or made farther from the beam, leaves no track
 HADRON_PT = 5.0  # GeV: softer heavy hadrons give a jet no flavour
-FOUND = JET.plus(JET_LABEL, *PARTICLES.columns, *PARTICLE_IDS.columns, *IMPACT.columns, *VERTICES.columns)  # of a jet
-COLUMNS = Schema(
-    columns=(
-        EVENT_ID,
-        WEIGHT.but(unit="pb", missing=None, doc="the jet's share of the cross section of jets that are selected"),
-        *FOUND.columns,
-    )
-)
+PB = WEIGHT.but(unit="pb", missing=None, doc="the jet's share of the cross section of jets that are selected")
+FOUND = JET.plus(JET_LABEL, *PARTICLES.columns, *PARTICLE_IDS.columns)  # of a jet
+TRACKED = FOUND.plus(*IMPACT.columns, *VERTICES.columns)
+
+
+def found(job: JetJob) -> Schema:
+    """The columns that are found of a jet: all but its id and its weight."""
+    return TRACKED if job.tracks else FOUND
+
+
+def columns(job: JetJob) -> Schema:
+    """The columns of a sample of jets."""
+    return Schema(columns=(EVENT_ID, PB, *found(job).columns))
 
 
 def find_labelled(particles: Produced, job: JetJob, draws: np.random.Generator) -> tuple[pa.Table, Floats]:
     """The jets of the job's kind, and their weights (J,); `draws` blurs what a detector would measure.
 
-    The table has the columns of `FOUND`. A jet's momentum is the sum of its
-    constituents', which are the visible particles that anti-kT (arXiv:0802.1189) puts into it.
+    The table has the columns that `found` says. A jet's momentum is the sum of its constituents', which are the visible
+    particles that anti-kT (arXiv:0802.1189) puts into it.
 
     Raises:
         GenerateError: fastjet is not installed.
@@ -52,7 +57,7 @@ def find_labelled(particles: Produced, job: JetJob, draws: np.random.Generator) 
     jet_I, row_I = place_J[jet_I], row_I[place_J[jet_I] >= 0]
     jet_I = jet_I[jet_I >= 0]
     order = np.lexsort((-_pt(particles.p4_N4[row_I]), jet_I))
-    table = _table(particles, polar(p4_J4[kept]), jet_I[order], row_I[order], job.label, draws)
+    table = _table(particles, polar(p4_J4[kept]), jet_I[order], row_I[order], job, draws)
     return table, particles.weight_B[event_J[kept]]
 
 
@@ -141,29 +146,38 @@ def _near(particles: Produced, target_T: Ints, p4_J4: Floats, event_J: Ints, rad
     return jet[close], row[close]
 
 
-def _table(particles: Produced, polar_J4: Floats, jet_I: Ints, row_I: Ints, label: int,
+def _table(particles: Produced, polar_J4: Floats, jet_I: Ints, row_I: Ints, job: JetJob,
            draws: np.random.Generator) -> pa.Table:  # fmt: skip
     """The columns of jets whose constituents are given jet by jet in falling pt."""
-    jets, id_I, made_I3 = len(polar_J4), particles.id_N[row_I], particles.made_N3[row_I]
+    jets, id_I = len(polar_J4), particles.id_N[row_I]
     polar_I4, charge_I = polar(particles.p4_N4[row_I]), charges(id_I)
     polar_I4[:, 3] = np.maximum(particles.mass_N[row_I], 0.0)
-    track_I = (charge_I != 0) & (polar_I4[:, 0] > TRACK_PT) & (np.abs(polar_I4[:, 1]) < TRACK_ETA)
-    track_I &= np.hypot(made_I3[:, 0], made_I3[:, 1]) < TRACK_MM
-    found = dict(zip(JET.names, polar_J4.T, strict=True))
-    found["jet_label"] = np.full(jets, label)
+    arrays = {name: pa.array(values) for name, values in zip(JET.names, polar_J4.T, strict=True)}
+    arrays["jet_label"] = pa.array(np.full(jets, job.label))
     particle = dict(zip((*PARTICLES.names, *PARTICLE_IDS.names), (*polar_I4.T, id_I, charge_I), strict=True))
-    seen = impact(made_I3[track_I], particles.p4_N4[row_I[track_I], :3], polar_J4[jet_I[track_I], 2],
-                  draws.standard_normal((int(track_I.sum()), 2)))  # fmt: skip
-    for name, values in zip(IMPACT.names, seen, strict=True):
-        particle[name] = np.zeros(len(row_I))
-        particle[name][track_I] = values
-    decays = vertices(particles, row_I[track_I], jet_I[track_I])
+    if job.tracks:
+        made_I3 = particles.made_N3[row_I]
+        track_I = (charge_I != 0) & (polar_I4[:, 0] > TRACK_PT) & (np.abs(polar_I4[:, 1]) < TRACK_ETA)
+        track_I &= np.hypot(made_I3[:, 0], made_I3[:, 1]) < TRACK_MM
+        noise = draws.standard_normal((int(track_I.sum()), 2))
+        azimuth_I = polar_J4[jet_I[track_I], 2]
+        seen = impact(made_I3[track_I], particles.p4_N4[row_I[track_I], :3], azimuth_I, noise)
+        for name, values in zip(IMPACT.names, seen, strict=True):
+            particle[name] = np.zeros(len(row_I))
+            particle[name][track_I] = values
+        arrays |= _vertices(particles, row_I[track_I], jet_I[track_I], jets, draws)
+    arrays |= _lists(particle, jet_I, jets)
+    schema = found(job)
+    return pa.table([arrays[column.name].cast(column.arrow) for column in schema.each()], schema=schema.arrow)
+
+
+def _vertices(particles: Produced, row_I: Ints, jet_I: Ints, jets: int,
+              draws: np.random.Generator) -> dict[str, pa.ListArray]:  # fmt: skip
+    """The columns of vertices, by the rows and jets of tracks."""
+    decays = vertices(particles, row_I, jet_I)
     measured = flight(decays.place_V3, decays.tracks_V, draws.standard_normal(len(decays.jet_V)))
     values_V = (*polar(decays.p4_V4).T, decays.tracks_V, *measured)
-    vertex = dict(zip(VERTICES.names, values_V, strict=True))
-    arrays = {name: pa.array(values) for name, values in found.items()}
-    arrays |= _lists(particle, jet_I, jets) | _lists(vertex, decays.jet_V, jets)
-    return pa.table([arrays[column.name].cast(column.arrow) for column in FOUND.each()], schema=FOUND.arrow)
+    return _lists(dict(zip(VERTICES.names, values_V, strict=True)), decays.jet_V, jets)
 
 
 def _lists(values: dict[str, np.ndarray], jet_I: Ints, jets: int) -> dict[str, pa.ListArray]:

@@ -16,7 +16,7 @@ from jetscale.data import pythia
 from jetscale.data.generate import columns, generate, load, make_table
 from jetscale.data.heavy import Produced, flavour, flown, vertices
 from jetscale.data.jet_process import ORIGINS, JetJob
-from jetscale.data.labelled import COLUMNS, FOUND, charges, find_labelled
+from jetscale.data.labelled import FOUND, TRACKED, charges, find_labelled
 from jetscale.data.process import GenerateJob
 from jetscale.errors import ConfigError, GenerateError
 from jetscale.evaluate.inspect import steps
@@ -236,7 +236,7 @@ def test_neither_neutrinos_nor_what_lies_outside_the_windows_count():
 
 def test_batches_without_jets_have_all_columns():
     empty = found(job_of("bottom"), Record((5, (50, 0, 0)), (5, (50, 0, 3))))
-    assert empty.num_rows == 0 and empty.schema == FOUND.arrow
+    assert empty.num_rows == 0 and empty.schema == TRACKED.arrow
 
 
 def two_decays():
@@ -273,7 +273,7 @@ def test_vertices_are_decays_of_heavy_hadrons_with_two_tracks_or_more():
 @pytest.mark.parametrize("kind", ORIGINS)
 def test_a_shard_keeps_the_contract_and_its_windows(kind):
     table, job = table_of(kind), job_of(kind)
-    check(table, COLUMNS, kind)
+    check(table, columns(job), kind)
     assert table.schema == columns(job).arrow
     assert set(table["jet_label"].to_pylist()) == {job.label}
     pt, eta = flat(table["jet_pt"]), flat(table["jet_eta"])
@@ -346,6 +346,12 @@ def test_impact_parameters_are_larger_in_b_than_in_c_than_in_light_jets():
     b, c, light = (significance(kind) for kind in ("bottom", "charm", "light"))
     assert np.median(b) > 2 * np.median(c) > 2.5 * np.median(light)
     assert np.mean(b > 5) > 0.5 > np.mean(c > 5) > 2 * np.mean(light > 5)
+
+
+def test_without_tracks_jets_are_the_same_but_for_their_columns():
+    batch = next(pythia.whole_batches(pythia.start(job_of(), 5))).particles
+    whole, less = (find_labelled(batch, job_of(tracks=on), np.random.default_rng(1))[0] for on in (True, False))
+    assert whole.num_rows > 5 and whole.select(list(FOUND.names)).equals(less)
 
 
 def test_only_tracks_have_impact_parameters():
