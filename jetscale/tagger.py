@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,13 @@ from jetscale.schema import EVENT_ID, JET_LABEL, PROBABILITY, WEIGHT, Column, Sc
 from jetscale.task import Aggregate, Batch, Task
 
 TERM = "class"
+
+
+class Filters(NamedTuple):
+    """Latent variables on the plane of rapidity and azimuth, on a grid over [-radius, radius] squared, (F, Y, X)."""
+
+    values_FYX: np.ndarray
+    radius: float
 
 
 class Tagger(Task):
@@ -106,6 +113,10 @@ class Tagger(Task):
         known_B = class_B >= 0
         return dict(tagging.figures(probability_BK[known_B].astype(np.float64), class_B[known_B],
                                     flat(scored["weight"])[known_B], list(self.classes)))  # fmt: skip
+
+    def filters(self, net: nn.Module, batch: Batch) -> Filters | None:
+        """Latent variables that are functions of a particle's place, as far out as jets reach; None without such."""
+        return None
 
     def toy(self, n: int, seed: int) -> pa.Table:
         """Jets of all labels of the classes, by a leading-log shower."""

@@ -29,7 +29,7 @@ from jetscale.events import ROW_GROUP, Events
 from jetscale.run import Run
 from jetscale.schema import Column, Schema
 from jetscale.stream import PARTS, Folds, Part, Split, Stream, split_of
-from jetscale.task import At
+from jetscale.task import At, Batch
 from jetscale.train import checkpoint
 
 UNSEEN = 3
@@ -76,10 +76,15 @@ class Scorer(NamedTuple):
         parts_B = [seen.part_of(id_B) for seen in self.seen] or [np.full(len(id_B), UNSEEN, dtype=np.int8)]
         return scores.append_column(SPLIT.name, pa.array(np.minimum.reduce(parts_B)))
 
-    def _score(self, table: pa.Table) -> pa.Table:
-        rows, task = table.num_rows, self.run.task
+    def batch(self, table: pa.Table) -> Batch:
+        """Rows of the task, padded."""
+        rows = table.num_rows
         lanes_B = np.zeros(rows, dtype=np.int64)
-        padded = batch([table], task.columns, np.ones(rows), lanes_B, np.arange(rows), At(0, 0, 1.0), self.run.seed)
+        return batch([table], self.run.task.columns, np.ones(rows), lanes_B, np.arange(rows), At(0, 0, 1.0),
+                     self.run.seed)  # fmt: skip
+
+    def _score(self, table: pa.Table) -> pa.Table:
+        task, padded = self.run.task, self.batch(table)
         with torch.no_grad():
             return table_of(padded, task.score(self.net, padded), task.outputs)
 
@@ -111,6 +116,15 @@ def scoring(runs: Sequence[Path], events: Events, out: Path, *, untrained: bool 
     added = scorers[0].outputs.plus(SPLIT)
     yield from adding(events, out, added, read, _made_by(scorers, untrained, constants or {}),
                       lambda table: _scores(scorers, table))  # fmt: skip
+
+
+def looked_at(run_dir: Path, events: Events, rows: int) -> tuple[Run, nn.Module, Batch]:
+    """A trained run, its network, and the first rows of a sample, at most so many, as the task sees them."""
+    one = _scorer(run_dir, events, False, events.manifest.made_by.get("constants", {}))
+    names = one.run.task.columns.names
+    shard = max(events.manifest.shards, key=lambda shard: shard.rows)
+    read = next(events.pieces(one.rows.raw(names), shard, rows))
+    return one.run, one.net, one.batch(one.rows.make(read, names, NOT_TRAINED).slice(0, rows))
 
 
 def scored_by(runs: Sequence[Path]) -> str:

@@ -7,8 +7,10 @@ on the plane of rapidity and azimuth, which `filters` evaluates and `jetscale.ph
 
 from __future__ import annotations
 
+import math
 from typing import final
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -17,10 +19,11 @@ from jetscale.config import Values
 from jetscale.nn.deepsets import FlowNetwork
 from jetscale.physics.centred import centred
 from jetscale.schema import PARTICLES, Schema
-from jetscale.tagger import Tagger
+from jetscale.tagger import Filters, Tagger
 from jetscale.task import NOTHING, Batch, Fitted
 
 MOMENTUM = ("pt", "eta", "phi", "mass")
+REACH = 0.99  # the share of the particles that filters are drawn as far as
 
 
 @final
@@ -48,6 +51,15 @@ class EFN(Tagger):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return EnergyFlow(self)
+
+    def filters(self, net: nn.Module, batch: Batch) -> Filters:
+        """All latent variables, as far out as nearly all particles lie: rounded up to a tenth."""
+        assert isinstance(net, EnergyFlow)
+        particle_BP4, mask_BP = self.tensors(batch)
+        _, place_BP2 = centred(dict(zip(MOMENTUM, particle_BP4.unbind(-1), strict=True)), mask_BP, self.turned)
+        away = place_BP2.norm(dim=-1)[mask_BP].double().cpu().numpy()
+        radius = max(1, math.ceil(10 * float(np.quantile(away, REACH)) - 1e-6)) / 10 if len(away) else 0.1
+        return Filters(filters(net, radius).double().numpy(), radius)
 
 
 @final

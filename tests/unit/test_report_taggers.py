@@ -7,13 +7,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jetscale import labels
+from jetscale import cli, labels
 from jetscale.errors import DataError
 from jetscale.evaluate.report import Scored, report
-from jetscale.evaluate.tagging import results
+from jetscale.evaluate.tagging import filters, results
 from jetscale.events import Events, Manifest, write_manifest, write_shard
 from jetscale.metrics import auc
+from jetscale.physics.filters import PowerLaw, power_law, sizes
+from jetscale.run import resolve
 from jetscale.schema import EVENT_ID, JET, JET_LABEL, WEIGHT, Column, Schema
+from jetscale.systems.efn import EFN
+from jetscale.systems.particlenet import ParticleNet
+from jetscale.tagger import Filters
+from jetscale.train.launch import train
 
 N = 3000
 COLUMNS = Schema(columns=(EVENT_ID, WEIGHT, *JET.columns, JET_LABEL))
@@ -100,3 +106,82 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path, other: dict, s
 def test_without_held_out_jets_there_is_no_report(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no held-out jets of known class"):
         results.jets([Scored("run", sample(tmp_path / "a", 1.0, n=2))])
+
+
+def test_a_sample_without_momenta_of_jets_has_no_bins(tmp_path: Path) -> None:
+    whole = sample(tmp_path / "a", 1.0, n=400)
+    kept = whole.schema.only(name for name in whole.schema.names if name not in {"jet_pt", "jet_mass"})
+    shard = write_shard(whole.read(kept.names), tmp_path / "b" / "shard-00000.parquet", kept)
+    write_manifest(Manifest(name="jets", columns=kept.columns, shards=(shard,)), tmp_path / "b")
+    report([Scored("run", Events.open(tmp_path / "b"))], tmp_path / "out", command="", wall={})
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["runs"]["run"]["bins"] == {}
+    assert not (tmp_path / "out" / "figures" / "bins.png").exists()
+
+
+SYSTEMS = {"small": ("efn", {"phi": [8, 6], "f": [5]}), "plain": ("pfn", {"phi": [8, 6], "f": [5]}),
+           "line": ("efp", {"edges": 2})}  # fmt: skip
+
+
+def trained(room: Path, name: str) -> Path:
+    """A run of a few steps."""
+    system, task = SYSTEMS[name]
+    values = {"system": system, "task": task, "horizon": {"steps": 3}, "track": {"wandb": False},
+              "stream": {"samples": {"toy": {"events": str(room / "toy")}}},
+              "scale": {"engine": "torch", "launch": "here", "events_per_step": 64}}  # fmt: skip
+    train(resolve([("test", values)], "test").run, room / name)
+    return room / name
+
+
+def test_runs_of_several_systems_stand_in_one_table(tmp_path: Path) -> None:
+    """Scored and reported as a user does it; an energy flow network has its filters drawn."""
+    Events.write(ParticleNet(classes=EFN().classes).toy(400, 1), tmp_path / "toy")
+    runs = [str(trained(tmp_path, name)) for name in SYSTEMS]
+    assert cli.main(["report", *runs, "--events", str(tmp_path / "toy"), "--out", str(tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
+    weights = {"small": 2 * 8 + 8 + 8 * 6 + 6 + 6 * 5 + 5 + 5 * 2 + 2, "plain": 8 + 2 * 8 + 8 + 8 * 6 + 6 + 30 + 5 + 12,
+               "line": 2 * 4 + 2}  # fmt: skip
+    assert {run: one["network"] for run, one in found.items()} == {
+        run: {"system": system, "parameters": weights[run]} for run, (system, _) in SYSTEMS.items()
+    }
+    assert ["filters" in found[run] for run in SYSTEMS] == [True, False, False]
+    assert found["small"]["filters"]["all"] == 6 and 0.4 < found["small"]["filters"]["radius"] <= 1.2
+    text = (tmp_path / "out" / "index.html").read_text()
+    rows = [text[text.index(f"</span>{run}</td>") :].split("</tr>")[0] for run in SYSTEMS]
+    for row, (run, (system, _)) in zip(rows, SYSTEMS.items(), strict=True):
+        assert f"<td>{system}</td><td>{weights[run]}</td>" in row
+    assert (tmp_path / "out" / "figures" / "filters.png").stat().st_size > 10_000
+
+
+def disks(power: float, radius: float = 0.8, pixels: int = 100) -> np.ndarray:
+    """Filters that are disks whose area grows as a power of the distance, a dead one, and one that is on everywhere."""
+    middle = radius * (2 * (np.arange(pixels) + 0.5) / pixels - 1)
+    y, x = np.meshgrid(middle, middle, indexing="ij")
+    made = []
+    for number, distance in enumerate(np.geomspace(0.12, 0.5, 24)):
+        size, angle = np.sqrt(0.12 * distance**power / np.pi), 2.4 * number
+        away = np.hypot(y - distance * np.cos(angle), x - distance * np.sin(angle))
+        made.append(np.clip(1.5 - away / size, 0, 1))
+    return np.array([*made, np.zeros_like(x), np.ones_like(x)])
+
+
+def test_the_figure_of_filters_shows_what_was_measured() -> None:
+    made = disks(2.0)
+    of = sizes(made, 0.8)
+    one = filters.Measured(Filters(made, 0.8), of, power_law(of, 0.8))
+    said = one.numbers()
+    assert (said["all"], said["on"], said["measured"]) == (26, 25, 24)
+    assert said["power_law"]["slope"] == pytest.approx(2, abs=0.1)
+    few = filters.Measured(Filters(made[:2], 0.8), of[:2], None)
+    none = filters.Measured(Filters(made[:0], 0.8), [], None)
+    figure = filters.drawn({"disks": one, "few": few, "none": none})
+    figure.draw_without_rendering()
+    contours, areas, _, without, *_ = figure.axes
+    assert len(contours.collections) == 25 and contours.get_title() == "disks"
+    points = areas.collections[0].get_offsets()
+    assert np.allclose(points, [(size.distance / 0.8, size.area) for size in of])
+    line, even = (np.log(np.asarray(drawn.get_xydata())) for drawn in areas.lines)
+    slopes = [float(np.diff(drawn[:, 1])[0] / np.diff(drawn[:, 0])[0]) for drawn in (line, even)]
+    assert isinstance(one.law, PowerLaw) and slopes == pytest.approx([one.law.slope, 2.0])
+    assert len(without.lines) == 0 and "2 of 2 filters" in without.get_title()
+    # A disk to the right of the axis, in rapidity, is drawn there.
+    assert contours.collections[0].get_paths()[0].vertices[:, 0].mean() > 0.05

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from matplotlib.lines import Line2D
 
 from jetscale import tagging
 from jetscale.evaluate.figures import FEWEST, INK, LEAST_EFFICIENCY, RUN_COLOURS, Picture, panels, picture, styled
-from jetscale.evaluate.tagging.results import AXES, Jets, bins, rejections
+from jetscale.evaluate.tagging.filters import FILTERS, Measured, drawn
+from jetscale.evaluate.tagging.results import Jets, bins, rejections
 from jetscale.metrics import n_eff, roc
 
 POINTS = 300
@@ -31,15 +33,19 @@ def colour(found: Jets, run: str) -> str:
     return RUN_COLOURS[found.runs.index(run) % len(RUN_COLOURS)]
 
 
-def draw(found: Jets, out: Path) -> list[Picture]:
-    """Draw all figures into `out` as PNG and PDF."""
+def draw(found: Jets, filters: Mapping[str, Measured], out: Path) -> list[Picture]:
+    """Draw all figures into `out` as PNG and PDF; filters of runs that have some."""
     with styled():
-        return [
-            picture("roc", "Background rejection against signal efficiency", ROC, rocs(found), out),
-            picture("bins", "Rejection by transverse momentum and mass", BINS, binned(found), out),
+        pictures = [picture("roc", "Background rejection against signal efficiency", ROC, rocs(found), out)]
+        if found.axis:
+            pictures.append(picture("bins", "Rejection by transverse momentum and mass", BINS, binned(found), out))
+        pictures += [
             picture("confusion", "What is taken for what", CONFUSION, confusion(found), out),
             picture("calibration", "Are the probabilities what they say?", CALIBRATION, calibration(found), out),
         ]
+        if filters:
+            pictures.append(picture("filters", "What energy flow networks look at", FILTERS, drawn(filters), out))
+        return pictures
 
 
 def _legend(figure: Figure, found: Jets) -> None:
@@ -71,10 +77,9 @@ def rocs(found: Jets) -> Figure:
 
 def binned(found: Jets) -> Figure:
     """A panel per class but the first and axis: rejection at 50 % in bins."""
-    names = list(found.classes)[1:]
-    figure, axes = panels(len(names) * len(AXES), columns=2, height=3.0)
-    for place, ax in enumerate(axes):
-        name, axis = names[place // len(AXES)], AXES[place % len(AXES)]
+    places = [(name, axis) for name in list(found.classes)[1:] for axis in found.axis]
+    figure, axes = panels(len(places), columns=2, height=3.0)
+    for (name, axis), ax in zip(places, axes, strict=True):
         parts = bins(found, axis)
         for offset, run in enumerate(found.runs):
             for low, high, rows_B in parts:

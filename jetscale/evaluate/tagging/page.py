@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jetscale.evaluate.figures import Picture
 from jetscale.evaluate.page import Foot, template, versions
 from jetscale.evaluate.tagging.figures import colour
-from jetscale.evaluate.tagging.results import Jets, rejections
+from jetscale.evaluate.tagging.results import Jets, Network, rejections
 from jetscale.metrics import Bootstrap, Estimate
 from jetscale.tagging import Rejection
 
 HERE = Path(__file__).parent
 
 
-def render(found: Jets, boot: Bootstrap, pictures: Sequence[Picture], foot: Foot) -> str:
+def render(found: Jets, boot: Bootstrap, known: Mapping[str, Network], pictures: Sequence[Picture], foot: Foot) -> str:
     """The whole page as text."""
     plain = [name for name in next(iter(boot.values.values())) if "rejection" not in name]
     cuts = {run: rejections(found, run) for run in found.runs}
-    rows = [(run, colour(found, run), [_share(boot.estimate(run, name)) for name in plain]
+    rows = [(run, colour(found, run), known.get(run), [_share(boot.estimate(run, name)) for name in plain]
              + [_rejection(one) for one in cuts[run].values()]) for run in found.runs]  # fmt: skip
     first, *others = found.runs
     against = [(run, [_share(boot.difference(run, first, name), "+") for name in plain]) for run in others]

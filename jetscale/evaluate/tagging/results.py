@@ -6,7 +6,8 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,12 +18,13 @@ from jetscale.events import Events
 from jetscale.metrics import Bools, Bootstrap, Floats, Ints, n_eff, quantile
 from jetscale.schema import PROBABILITY, flat
 from jetscale.tagging import Rejection
+from jetscale.train import checkpoint
 
 REPLICAS, BINS = 50, 4
-COLUMNS = ("event_id", "weight", "jet_label", "jet_pt", "jet_mass", "split")
+COLUMNS = ("event_id", "weight", "jet_label", "split")
 # What a tagger writes beside the probability of a class, before the labels that the class holds.
 SAID, BETWEEN = "that the jet is ", " or "
-AXES = ("jet_pt", "jet_mass")
+AXES = ("jet_pt", "jet_mass")  # of bins, where a sample says so
 
 Classes = dict[str, tuple[str, ...]]
 
@@ -55,6 +57,24 @@ class Jets:
         two_B = two_B if rows_B is None else two_B & rows_B
         score_B = tagging.discriminant(self.probability[run][two_B], [signal], [0])
         return score_B, self.class_B[two_B] == signal, self.weight_B[two_B]
+
+
+class Network(NamedTuple):
+    """What a run has trained: a system, and how many numbers its network has learned."""
+
+    system: str
+    parameters: int
+
+
+def networks(scored: Sequence[Scored]) -> dict[str, Network]:
+    """The network of every run whose folder is known: not of folds, which are several."""
+    found: dict[str, Network] = {}
+    for one in scored:
+        if one.run_dir is not None and one.run_name not in found:
+            run, net = checkpoint.load(one.run_dir)
+            parameters = sum(tensor.numel() for tensor in net.parameters() if tensor.requires_grad)
+            found[one.run_name] = Network(Path(run.system).stem, parameters)
+    return found
 
 
 def are_tagged(scored: Sequence[Scored]) -> bool:
@@ -100,20 +120,22 @@ def jets(scored: Sequence[Scored]) -> Jets:
         if set(events) != set(samples) or any(classes_of(sample) != classes for sample in events.values()):
             raise DataError(f"{run} has other samples or classes than {scored[0].run_name}", where="report",
                             cure="score the same samples with runs of the same classes")  # fmt: skip
-    read = {run: _read([events[name] for name in samples], list(classes)) for run, events in by_run.items()}
-    return _together(read, classes)
+    axes = [name for name in AXES if all(name in one.events.schema for one in scored)]
+    read = {run: _read([events[name] for name in samples], [*axes, *(f"{PROBABILITY}{name}" for name in classes)])
+            for run, events in by_run.items()}  # fmt: skip
+    return _together(read, classes, axes)
 
 
-def _read(samples: Sequence[Events], classes: Sequence[str]) -> dict[str, np.ndarray]:
-    names = (*COLUMNS, *(f"{PROBABILITY}{name}" for name in classes))
+def _read(samples: Sequence[Events], more: Sequence[str]) -> dict[str, np.ndarray]:
+    names = (*COLUMNS, *more)
     tables = [events.read(names).sort_by("event_id") for events in samples]
     return {name: np.concatenate([flat(table[name]) for table in tables]) for name in names}
 
 
-def _together(read: Mapping[str, Mapping[str, np.ndarray]], classes: Classes) -> Jets:
+def _together(read: Mapping[str, Mapping[str, np.ndarray]], classes: Classes, axes: Sequence[str]) -> Jets:
     first = next(iter(read.values()))
     for run, columns in read.items():
-        if not all(np.array_equal(columns[name], first[name]) for name in COLUMNS if name != "split"):
+        if not all(np.array_equal(columns[name], first[name]) for name in (*COLUMNS, *axes) if name != "split"):
             raise DataError(f"{run} has scored other jets", where="report", cure="score the same samples with all runs")
     class_of = {labels.code(label): number for number, held in enumerate(classes.values()) for label in held}
     class_B = np.array([class_of.get(int(code), -1) for code in first["jet_label"]], dtype=np.int64)
@@ -124,7 +146,7 @@ def _together(read: Mapping[str, Mapping[str, np.ndarray]], classes: Classes) ->
                         cure="score a sample that has labels and that the runs have not been trained on")  # fmt: skip
     probability = {run: np.stack([columns[f"{PROBABILITY}{name}"][rows_B] for name in classes], 1).astype(np.float64)
                    for run, columns in read.items()}  # fmt: skip
-    axis = {name: first[name][rows_B].astype(np.float64) for name in AXES}
+    axis = {name: first[name][rows_B].astype(np.float64) for name in axes}
     return Jets(classes, probability, class_B[rows_B], first["weight"][rows_B], axis,
                 int((held_B & (class_B < 0)).sum()), int((~held_B).sum()))  # fmt: skip
 
@@ -164,15 +186,19 @@ def bins(found: Jets, axis: str) -> list[tuple[float, float, Bools]]:
     return [(float(edges[k]), float(edges[k + 1]), place_B == k) for k in range(len(edges) - 1)]
 
 
-def to_json(found: Jets, boot: Bootstrap) -> str:
-    """All numbers as JSON with sorted keys, six digits, no times and no paths."""
+def to_json(found: Jets, boot: Bootstrap, known: Mapping[str, Network], filters: Mapping[str, Any]) -> str:
+    """All numbers as JSON with sorted keys, six digits, no times and no paths.
+
+    `filters` holds numbers of runs that have some.
+    """
     values = {
         "classes": {name: list(held) for name, held in found.classes.items()},
         "background": next(iter(found.classes)),
         "jets": {"known": len(found), "unknown": found.unknown, "left_out": found.left_out,
                  "n_eff": n_eff(found.weight_B),
                  "by_class": {name: int((found.class_B == k).sum()) for k, name in enumerate(found.classes)}},
-        "runs": {run: _of_run(found, boot, run) for run in found.runs},
+        "runs": {run: {**_of_run(found, boot, run), **({"network": known[run]._asdict()} if run in known else {}),
+                       **({"filters": filters[run]} if run in filters else {})} for run in found.runs},
         "differences": {run: {other: {name: boot.difference(run, other, name)._asdict() for name in boot.values[run]}
                               for other in found.runs if other != run} for run in found.runs},
     }  # fmt: skip
@@ -190,7 +216,7 @@ def _of_run(found: Jets, boot: Bootstrap, run: str) -> dict[str, Any]:
                                                                 found.weight_B)]
             for k, name in enumerate(found.classes)
         },
-        "bins": {axis: [_in_bin(found, run, *one) for one in bins(found, axis)] for axis in AXES},
+        "bins": {axis: [_in_bin(found, run, *one) for one in bins(found, axis)] for axis in found.axis},
     }  # fmt: skip
 
 
