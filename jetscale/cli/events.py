@@ -91,7 +91,8 @@ def ingest(
         typer.Option(
             "--map",
             metavar="MAP",
-            help="nanoaod, delphes, flat, jetclass, energyflow, top_tagging, lhco, spanet, cannonball, or FILE.yaml",
+            help="nanoaod, pfnano, pfnano_ak4, delphes, flat, jetclass, energyflow, top_tagging, lhco, spanet, "
+            "cannonball, or FILE.yaml",
         ),
     ] = None,
     tree: Annotated[str | None, typer.Option(metavar="NAME", help="the tree to read, other than the map's")] = None,

@@ -67,6 +67,10 @@ def reader(file: str, how: Map) -> Reader:
         from jetscale.data.formats.lhco import LhcoReader
 
         return LhcoReader(file, how)
+    if how.format == "pfnano":
+        from jetscale.data.formats.pfnano import PfnanoReader
+
+        return PfnanoReader(file, how)
     from jetscale.data.formats.root import RootReader
 
     return RootReader(file, how)

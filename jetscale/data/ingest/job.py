@@ -80,7 +80,7 @@ class Map(Config):
     `mass` or `energy`, or `px, py, pz, energy`.
     """
 
-    format: Literal["root", "spanet", "cannonball", "jetclass", "energyflow", "top_tagging", "lhco"] = "root"
+    format: Literal["root", "spanet", "cannonball", "jetclass", "energyflow", "top_tagging", "lhco", "pfnano"] = "root"
     tree: str | None = Field(None, description="without it, the only tree or RNTuple of the file")
     energy: Energy = Field("GeV", description="unit of all four-vectors in the files")
     pad: float | None = Field(None, description="what stands in numbered or padded branches where there is no member")
