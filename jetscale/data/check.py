@@ -28,7 +28,7 @@ from jetscale.data.provenance import bad_files, miscounts
 from jetscale.errors import JetscaleError
 from jetscale.events import MANIFEST, Manifest, Shard, locate, read_manifest
 from jetscale.keyed import mix
-from jetscale.schema import EVENT_ID, FILL, JET_EVENTS, Column, Schema, flat, lengths, one
+from jetscale.schema import EVENT_ID, FILL, JET_EVENTS, JET_LABEL, Column, Schema, flat, lengths, one
 
 NUMBER = ("run", "luminosity_block", "event")
 ROWS = 10_000  # read at once
@@ -38,7 +38,7 @@ FEW = 0.01  # effective events, as a share of all
 HIGHEST = 50_000.0  # GeV: half of what any collider is planned for
 SHOWN = 20
 MEND = "drop or mend these events, and make the sample anew"
-LABELS = {column.name for column in JET_EVENTS.each() if column.missing is not None}
+LABELS = {JET_LABEL.name, *(column.name for column in JET_EVENTS.each() if column.missing is not None)}
 
 
 class Finding(NamedTuple):

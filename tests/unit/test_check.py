@@ -76,7 +76,7 @@ def test_a_good_sample_has_nothing_against_it(good: Path) -> None:
     assert sum(step.rows for step in checking(good)) == ROWS
 
 
-@pytest.mark.parametrize("name", ["qcd", "gluino-1500"])
+@pytest.mark.parametrize("name", ["qcd", "gluino-1500", "jets-top"])
 def test_what_ships_is_whole(name: str) -> None:
     assert found(Path(f"shipped:{name}")) == []
 

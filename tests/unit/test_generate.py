@@ -245,6 +245,14 @@ def test_without_the_generators_the_cure_is_named(monkeypatch, module):
     assert 'pip install "jetscale[mc]"' in caught.value.cure
 
 
+def test_batches_without_events_have_all_columns():
+    for job in (job_of(**SIGNAL), job_of(**QCD, jets={"substructure": True})):
+        table, weight = room._events(pythia.nothing(), job)
+        assert len(table) == len(weight) == 0
+        assert table.schema.equals(room.columns(job).only(table.schema.names).arrow)
+        assert set(room.columns(job).names) - set(table.schema.names) == {"event_id", "weight"}
+
+
 # ---- a sample
 
 
