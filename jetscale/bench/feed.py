@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,19 @@ def ours(path: Path, batch: int, source: str) -> Iterator[dict[str, Any]]:
 
 def fed(run: Run, columns: Schema, source: str) -> Iterator[dict[str, Any]]:
     """Passes of a run's feed over its one sample, with batches of some columns; the first thing is its start."""
+    with feeding(run, columns, source) as whole:
+        yield {}
+        while True:
+            began, rows, first_s = time.monotonic(), 0, 0.0
+            for step in ahead(whole.steps()):
+                first_s = first_s or time.monotonic() - began
+                rows += step.rows
+            yield {"rows": rows, "first_s": first_s}
+
+
+@contextmanager
+def feeding(run: Run, columns: Schema, source: str) -> Iterator[Feed]:
+    """A run's feed over its one sample, as its training has it."""
     with ExitStack() as stack:
         if source == "ray":
             stack.enter_context(cluster(shape("laptop")))
@@ -128,10 +141,4 @@ def fed(run: Run, columns: Schema, source: str) -> Iterator[dict[str, Any]]:
         if source == "ray":
             given = shape(run.scale.shape)
             from_ = RayBytes(reader, chunks, given.cpus_per_read, given.reads_per_worker)
-        yield {}
-        while True:
-            began, rows, first_s = time.monotonic(), 0, 0.0
-            for step in ahead(Feed(plan, from_, columns, weightings(run.stream, {name: 1.0})).steps()):
-                first_s = first_s or time.monotonic() - began
-                rows += step.rows
-            yield {"rows": rows, "first_s": first_s}
+        yield Feed(plan, from_, columns, weightings(run.stream, {name: 1.0}))

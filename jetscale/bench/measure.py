@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -71,6 +72,43 @@ class Tree:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
+
+
+class Peak:
+    """The most memory that a process and its descendants have held together, in bytes, looked at again and again.
+
+    A page that several of them share counts once; pages of files, which go when others need the room, do not (Linux).
+    """
+
+    def __init__(self, process: psutil.Process, look_s: float = LOOK_S) -> None:
+        self.process, self.look_s, self.most, self.over = process, look_s, 0, threading.Event()
+        self.thread = threading.Thread(target=self._look_on, daemon=True)
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+        self._look()
+
+    def _look_on(self) -> None:
+        while not self.over.wait(self.look_s):
+            self._look()
+
+    def _look(self) -> None:
+        family = (self.process, *self.process.children(recursive=True))
+        self.most = max(self.most, sum(_share(one.pid) for one in family))
+
+
+def _share(pid: int) -> int:
+    """Of what a process holds in memory, its share, pages of files apart; 0 when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
 
 
 class Player:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -49,7 +49,7 @@ class Pace(NamedTuple):
 def paced(run: Run, out: Path, pace: Pace) -> Iterator[list[dict[str, Any]]]:
     """Train once; what every worker has measured."""
     launch.__dict__["_worker"] = _Worker(pace)
-    with _paced_start(out, pace):
+    with wrapped_start(lambda engine: Paced(engine, out, pace)):
         launch.train(run, out)
     yield [json.loads(file.read_text()) for file in sorted(out.glob("paced-*.json"))]
 
@@ -62,18 +62,15 @@ class _Worker:
 
     def __call__(self, config: Values) -> None:
         one_thread()
-        with _paced_start(Path(config["out"]), self.pace):
+        with wrapped_start(lambda engine: Paced(engine, Path(config["out"]), self.pace)):
             self.work(config)
 
 
 @contextmanager
-def _paced_start(out: Path, pace: Pace) -> Iterator[None]:
+def wrapped_start(wrapped: Callable[[Engine], object]) -> Iterator[None]:
+    """Inside, trainings of this process have an engine that something is wrapped around."""
     made: Callable[[Run, nn.Module, World], Engine] = launch.__dict__["start"]
-
-    def start(run: Run, net: nn.Module, world: World) -> Engine:
-        return cast("Engine", Paced(made(run, net, world), out, pace))
-
-    launch.__dict__["start"] = start
+    launch.__dict__["start"] = lambda run, net, world: wrapped(made(run, net, world))
     try:
         yield
     finally:

@@ -74,9 +74,13 @@ class Result(NamedTuple):
             target = f">= {one.at_least:g}" if one.at_least is not None else ""
             target = f"<= {one.at_most:g}{unit}" if one.at_most is not None else target
             verdict = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[one.met]
-            spread = f"{min(one.rounds):.3g} to {max(one.rounds):.3g}"
-            table.add_row(one.name, f"{one.median:.3g}{unit}", spread, target, verdict)
+            spread = f"{_short(min(one.rounds))} to {_short(max(one.rounds))}"
+            table.add_row(one.name, f"{_short(one.median)}{unit}", spread, target, verdict)
         return table
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def ratio(base: Sequence[Spent], other: Sequence[Spent], of: str) -> list[float]:

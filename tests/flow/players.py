@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 
 BUSY_S = 0.3
+HELD = 60_000_000  # bytes
 CODE = f"import time\nend = time.process_time() + {BUSY_S}\nwhile time.process_time() < end: pass"
 
 
@@ -19,3 +20,11 @@ def spinning(times: int) -> Iterator[int]:
 def failing() -> Iterator[int]:
     yield 1
     raise ValueError("of its own")
+
+
+def holding() -> Iterator[int]:
+    """Memory here, and as much in a child that is gone before the round is over."""
+    yield 0
+    held = b"x" * HELD
+    subprocess.run([sys.executable, "-c", f"import time; held = b'x' * {HELD}; time.sleep(0.5)"], check=True)
+    yield len(held)

@@ -72,6 +72,7 @@ LIBRARIES: dict[str, set[str]] = {
     "h5py": {"data"},
     "onnx": {"evaluate.onnx"},
     "onnxruntime": {"evaluate.onnx"},
+    "weaver": {"bench.weaver"},
 }
 
 
@@ -180,7 +181,8 @@ def test_the_table_bites(root, tmp_path, file, line, found):
 
 def test_every_library_is_declared(root, project):
     extras = project["project"]["optional-dependencies"]
-    wanted = [*project["project"]["dependencies"], *extras["mc"], *extras["export"], *extras["formats"]]
+    of_extras = (name for extra in ("mc", "export", "formats", "weaver") for name in extras[extra])
+    wanted = [*project["project"]["dependencies"], *of_extras]
     declared = {re.split(r"[\[<>=~! ]", name)[0].lower() for name in wanted}
     provides = importlib.metadata.packages_distributions()
     missing = set()
