@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from colorsys import hls_to_rgb
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from jetscale.evaluate.compare import Scored
 from jetscale.evaluate.figures import FAINT, INK, panels
 from jetscale.evaluate.score import looked_at
 from jetscale.metrics import Floats
-from jetscale.physics.filters import FEWEST, PowerLaw, Size, power_law, sizes
+from jetscale.physics.filters import FEWEST, HALF, PowerLaw, Size, power_law, sizes
 from jetscale.tagger import Filters, Tagger
 
 JETS = 500  # that say how far out filters are drawn
-BAND = (0.45, 0.55)  # of a filter's maximum
 FILTERS = (
-    "Left: where every latent variable of the network is between 45 and 55 % of its maximum, in the colour of the "
-    "direction in which it lies; the dashed circle holds 99 % of the particles. Right: the area where a filter is "
-    "above half of its maximum against the distance of its centre from the axis, of filters within the picture. The "
-    "line is a fit; filters that share out the plane of emissions evenly would have the dashed line's slope of 2."
+    "Left: a line round every latent variable of the network where it is at half of its maximum, in the colour of the "
+    "direction in which it lies; the circle holds 99 % of the particles. Right: the area within that line against the "
+    "distance of its centre from the axis, of those that lie within the square about the circle. The black line is a "
+    "fit; filters that share out the plane of emissions evenly would have the dashed line's slope of 2."
 )
 
 
@@ -74,11 +74,12 @@ def _contours(ax: Axes, run: str, filters: Filters) -> None:
     values_FYX, radius = filters
     pixels = values_FYX.shape[-1]
     middle = radius * (2 * (np.arange(pixels) + 0.5) / pixels - 1)
+    circle = ax.add_patch(Circle((0, 0), radius, fill=False, color=FAINT, lw=1))
     for one_YX in values_FYX[values_FYX.max((1, 2)) > 0]:
-        levels = [share * float(one_YX.max()) for share in BAND]
         # The first axis of the grid is rapidity, which goes to the right.
-        ax.contourf(middle, middle, one_YX.T, levels, colors=[_colour(*_centre(one_YX, middle))], alpha=0.7)
-    ax.add_patch(Circle((0, 0), radius, fill=False, color=FAINT, lw=1, ls=(0, (4, 3))))
+        lines = ax.contour(middle, middle, one_YX.T, [HALF * float(one_YX.max())],
+                           colors=[_colour(*_centre(one_YX, middle))], linewidths=1.1, alpha=0.8)  # fmt: skip
+        lines.set_clip_path(circle)
     ax.set(title=run, aspect="equal", xlim=(-radius, radius), ylim=(-radius, radius), xlabel="rapidity",
            ylabel="azimuth [rad]")  # fmt: skip
     ax.grid(False)
@@ -90,16 +91,21 @@ def _areas(ax: Axes, one: Measured) -> None:
     pixels = one.filters.values_FYX.shape[-1]
     middle = radius * (2 * (np.arange(pixels) + 0.5) / pixels - 1)
     shades = [_colour(*_centre(one.filters.values_FYX[size.filter], middle)) for size in one.sizes]
-    ax.scatter(x_F / radius, y_F, c=shades or None, s=16, zorder=3)
+    span = x_F / radius
+    ax.scatter(span, y_F, c=shades or None, s=16, zorder=3)
     title = f"{len(one.sizes)} of {one.on} filters can be measured"
     if one.law is not None:
-        span = np.array([x_F.min(), x_F.max()]) / radius
-        ax.plot(span, np.exp(one.law.intercept) * span**one.law.slope, color=INK)
-        even = np.exp((np.log(y_F) - 2 * np.log(x_F / radius)).mean())
-        ax.plot(span, even * span**2, color=FAINT, ls=(0, (4, 3)))
-        title = f"slope {one.law.slope:.2f} ± {one.law.error:.2f}, of {one.law.filters} filters"
-    scale = "log" if one.sizes else "linear"
-    ax.set(title=title, xscale=scale, yscale=scale, xlabel="distance / radius", ylabel="area [rad²]")
+        ends = np.array([span.min(), span.max()])
+        ax.plot(ends, np.exp(one.law.intercept) * ends**one.law.slope, color=INK)
+        even = np.exp((np.log(y_F) - 2 * np.log(span)).mean())
+        ax.plot(ends, even * ends**2, color=FAINT, ls=(0, (4, 3)))
+        title = f"slope {one.law.slope:.2f} ± {one.law.error:.2f}, of {one.law.filters} of {one.on} filters"
+    if one.sizes:
+        ax.set(xscale="log", yscale="log", xlim=(0.8 * span.min(), 1.25 * span.max()))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set(title=title, xlabel="distance / radius", ylabel="area [rad²]")
 
 
 def _centre(one_YX: Floats, middle: Floats) -> tuple[float, float]:
@@ -108,7 +114,6 @@ def _centre(one_YX: Floats, middle: Floats) -> tuple[float, float]:
     return float((one_YX.sum(1) * middle).sum()) / total, float((one_YX.sum(0) * middle).sum()) / total
 
 
-def _colour(rapidity: float, azimuth: float) -> tuple[float, float, float, float]:
-    """By direction about the axis, round the circle."""
-    red, green, blue, solid = colormaps["twilight_shifted"](0.5 + np.arctan2(azimuth, rapidity) / (2 * np.pi))
-    return float(red), float(green), float(blue), float(solid)
+def _colour(rapidity: float, azimuth: float) -> tuple[float, float, float]:
+    """By direction about the axis, round the circle of hues."""
+    return hls_to_rgb(0.5 + float(np.arctan2(azimuth, rapidity)) / (2 * np.pi), 0.47, 0.62)
