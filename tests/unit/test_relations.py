@@ -35,6 +35,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "pcnn published": {"pool": "length", "length": 64},
     "pfn": {},
     "pfn turned": {"turned": True},
+    "resnext": {"layers": 14, "size": 16},
     "rnn": {},
 }
 # What leaves the outputs as they are; all else must change them.
@@ -53,6 +54,8 @@ HIDDEN: Mapping[str, set[str]] = {
     "pcnn published": {"padding", "azimuth", "mirrored rapidity"},
     "pfn": {"order", "padding", "azimuth", "boost", "scale"},
     "pfn turned": {"order", "padding", "azimuth", "boost", "scale", "turn", "mirrored rapidity", "mirrored azimuth"},
+    "resnext": {"order", "padding", "azimuth", "boost", "scale", "soft", "split", "turn", "mirrored rapidity",
+                "mirrored azimuth"},
     "rnn": {"order", "padding", "azimuth", "boost", "scale"},
     "all": set(),
 }  # fmt: skip
