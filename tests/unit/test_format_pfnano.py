@@ -66,18 +66,23 @@ def cms(one: dict[str, float]) -> dict[str, float]:
     return made
 
 
-def write(file: Path, content: dict[str, list[Any]], **more: np.ndarray) -> Path:
-    """As a tree has them: counters, and a branch of every number; with an account of the weights."""
-    kinds = {"pdgId": np.int32, "charge": np.int32, "jetIdx": np.int32, "pFCandsIdx": np.int32}
+def write(file: Path, content: dict[str, list[Any]], ntuple: bool = False) -> Path:
+    """As a tree has them: counters, and a branch of every number; with an account of the weights. Or as an RNTuple."""
     records = {}
     for name, lists in content.items():
-        fields = ak.Array(lists).fields
-        records[name] = ak.zip(
-            {one: ak.values_astype(ak.Array(lists)[one], kinds.get(one, np.float32)) for one in fields}
-        )
+        array = ak.Array(lists)
+        kinds = {
+            one: np.int32 if one.endswith(("Idx", "Mother", "Id", "charge")) else np.float32 for one in array.fields
+        }
+        records[name] = ak.zip({one: ak.values_astype(array[one], kind) for one, kind in kinds.items()})
     flat = {"event": np.arange(len(JETS), dtype=np.uint64) + 100, "run": np.ones(len(JETS), dtype=np.uint32),
-            "genWeight": np.linspace(1, 2, len(JETS)).astype(np.float32), **more}  # fmt: skip
+            "genWeight": np.linspace(1, 2, len(JETS)).astype(np.float32)}  # fmt: skip
     with uproot.recreate(file) as root:
+        if ntuple:
+            flat |= {f"{name}_{one}": array[one] for name, array in records.items() for one in array.fields}
+            root.mkrntuple("Events", flat)
+            root.mkrntuple("Runs", {"genEventSumw": np.array([30.0])})
+            return file
         root.mktree("Events", {**{name: one.dtype for name, one in flat.items()},
                                **{name: one.type.content for name, one in records.items()}})  # fmt: skip
         root["Events"].extend({**flat, **records})
@@ -92,8 +97,9 @@ def run(file: Path, out: Path, **given: object) -> Events:
     return Events.open(out)
 
 
-def test_jets_come_with_their_particles(toys, tmp_path: Path) -> None:
-    sample = run(write(tmp_path / "nano.root", events(toys)), tmp_path / "out", events_per_shard=5)
+@pytest.mark.parametrize("ntuple", [False, True])
+def test_jets_come_with_their_particles(ntuple, toys, tmp_path: Path) -> None:
+    sample = run(write(tmp_path / "nano.root", events(toys), ntuple), tmp_path / "out", events_per_shard=5)
     table = sample.read()
     check(table, EVERY, "sample")
     assert sample.manifest.made_by["rejected"] == {} and table.num_rows == len(toys)
@@ -150,6 +156,25 @@ def test_a_label_is_set_or_a_branch(toys, tmp_path: Path) -> None:
                  map={"like": "pfnano", "columns": {"jet": {"label": "FatJet_code"}}})  # fmt: skip
     assert sample.read()["jet_label"].to_pylist() == [number for number in range(len(toys)) if number != 3]
     assert sample.manifest.made_by["rejected"] == {"the label is none of the format's": 1}
+
+
+def test_labels_of_the_generators_record(toys, tmp_path: Path) -> None:
+    content, tops = events(toys), (0, 3, 7)
+    content["GenPart"] = []
+    for number, those in enumerate(content["FatJet"]):
+        for place, jet in enumerate(those):
+            jet["eta"] = 2.0 * place
+        decay = [(6, -1), (24, 0), (5, 0), (2, 1), (-1, 1)] if number in tops else []
+        content["GenPart"].append([
+            {"pdgId": pdg, "genPartIdxMother": mother, **{one: those[0][one] for one in ("eta", "phi")}}
+            for pdg, mother in decay])  # fmt: skip
+    table = run(write(tmp_path / "mc.root", content), tmp_path / "out", events_per_shard=4).read()
+    wanted = [number in tops and not place for number, count in enumerate(JETS) for place in range(count)]
+    assert table["jet_label"].to_pylist() == [CODES["top" if one else "qcd"] for one in wanted]
+    assert not [name for name in table.column_names if name.startswith(("gen_", "link_"))]
+    content["GenPart"][3][1]["genPartIdxMother"] = 5
+    with pytest.raises(JetscaleError, match=r"event 3: 'GenPart_genPartIdxMother' names particle 5 of 5"):
+        run(write(tmp_path / "odd.root", content), tmp_path / "bad")
 
 
 def test_odd_jets_are_counted(toys, tmp_path: Path) -> None:

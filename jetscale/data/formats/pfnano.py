@@ -2,7 +2,8 @@
 
 Jets and candidates are lists of each event, and two lists more say which belong together: `FatJetPFCands_jetIdx`, the
 place of the jet, and `FatJetPFCands_pFCandsIdx`, that of the candidate. A map names them under `columns.link` as `jet`
-and `particle`, and the branches of both under `columns.jet` and `columns.particle`.
+and `particle`, and the branches of both under `columns.jet` and `columns.particle`; the generator's record, if jets are
+to have their labels of it, under `columns.gen`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import awkward as ak
 import numpy as np
 
 from jetscale.data.formats.baskets import chunks_of
+from jetscale.data.formats.genparts import Record, labels
 from jetscale.data.formats.jets import CONTRADICTION, LABEL, PDG, Jets, any_of, records
 from jetscale.data.formats.reader import Look
 from jetscale.data.formats.root import RootReader
@@ -25,6 +27,7 @@ from jetscale.schema import IMPACT, JET, JET_LABEL, PARTICLE_IDS, PARTICLES, WEI
 
 OURS = JET.plus(JET_LABEL, *PARTICLES.columns, *PARTICLE_IDS.columns, *IMPACT.columns)
 NEEDED = (*PARTICLES.names, "link_jet", "link_particle")
+RECORD = ("gen_eta", "gen_phi", "gen_pdg", "gen_mother")
 ASTRAY = "its list names particles that are not there"
 # CMS's ids of candidates: beside PDG's own, those of the forward calorimeter, and the sign of a positive one.
 KINDS = {211: (211, 1), 130: (130, 0), 22: (22, 0), 11: (11, -1), 13: (13, -1), 1: (130, 0), 2: (22, 0)}
@@ -103,7 +106,7 @@ class PfnanoReader(RootReader):
         for one in self._plan.columns.each():
             if one.name in OURS:
                 found.append(OURS[one.name])
-            elif one.of != "link":
+            elif one.of not in ("link", "gen"):
                 found.append(one.but(of=None) if one.of == "jet" else one)
         if "particle_pdg" in self._plan.columns:
             found.append(PARTICLE_IDS["particle_charge"])
@@ -146,8 +149,21 @@ class PfnanoReader(RootReader):
         taken = (chunk.bounds["particle"][of_L] + particle_L)[order]
         numbers = {name: values[of_J] for name, values in chunk.numbers.items()}
         numbers |= {name: chunk.members[name] for name in chunk.collection("jet")}
+        if "jet_label" not in numbers and chunk.members.keys() >= set(RECORD):
+            numbers["jet_label"] = labels(self._record(chunk, event), numbers["jet_eta"], numbers["jet_phi"], of_J)
         members = {name: chunk.members[name][taken] for name in chunk.collection("particle")}
         return self._ours(Jets(numbers, members, bounds, {ASTRAY: astray_J}))
+
+    def _record(self, chunk: Chunk, event: int) -> Record:
+        """The generator's record of a chunk that begins with an event."""
+        eta, phi, pdg, mother = (chunk.members[name] for name in RECORD)
+        count_B = np.diff(chunk.bounds["gen"])
+        if (astray := mother >= np.repeat(count_B, count_B)).any():
+            place = int(np.flatnonzero(astray)[0])
+            inside = int(np.searchsorted(chunk.bounds["gen"], place, side="right")) - 1
+            raise DataError(f"event {event + inside}: {self._branch_of('gen_mother')!r} names particle {mother[place]} "
+                            f"of {count_B[inside]}", where=self.file, cure="leave gen out of your map")  # fmt: skip
+        return Record(eta, phi, pdg.astype(np.int64), mother.astype(np.int64), chunk.bounds["gen"])
 
     def _ours(self, jets: Jets) -> Jets:
         """With our labels, kinds and units."""
@@ -174,7 +190,7 @@ class PfnanoReader(RootReader):
 
 
 def _label(numbers: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
-    """The label that a map names, or of the flavours of hadrons and partons; else not known."""
+    """The label of a branch or the generator's record, or of the flavours of hadrons and partons; else not known."""
     if "jet_label" in numbers:
         return numbers["jet_label"]
     label_B = np.full(rows, UNKNOWN)
