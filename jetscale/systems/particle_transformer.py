@@ -21,7 +21,8 @@ from jetscale.config import Values
 from jetscale.nn.listed import ListNorm
 from jetscale.nn.pairs import Legs, PairEmbedding, pair_features
 from jetscale.nn.particles import ParticleInputs, columns, named
-from jetscale.nn.transformer import ClassBlock, ParticleBlock, biases, pairs_of, places_of
+from jetscale.nn.places import Padded, Pairs, Ragged
+from jetscale.nn.transformer import ClassBlock, ParticleBlock
 from jetscale.physics import constituents
 from jetscale.physics.constituents import Selection
 from jetscale.schema import IMPACT, JET, PARTICLE_IDS, PARTICLES, Schema
@@ -112,24 +113,25 @@ class TransformerNetwork(nn.Module):
     def forward(self, jet_B4: Tensor, particle_BPR: Tensor, mask_BP: Tensor) -> Tensor:
         """Logits of the classes."""
         dtype = self.dense.weight.dtype
-        places = places_of(mask_BP)
-        pairs = pairs_of(places)
-        particle_NR = particle_BPR.flatten(0, 1).index_select(0, places.place_N)
-        _, particle = named(jet_B4, particle_NR, self.scaled.selection)
-        legs = Legs(particle["pt"], constituents.rapidity(particle), particle["phi"], particle["mass"])
-        numbers_EH = self.pairs(pair_features(legs.at(pairs.one_E), legs.at(pairs.other_E)))
-        added = biases(numbers_EH.to(dtype), pairs, places)
-        cloud = self.scaled(jet_B4, particle_BPR, mask_BP)
-        x_NC = self.norm(cloud.features_BPC.flatten(0, 1).index_select(0, places.place_N)).to(dtype)
+        places = Padded(mask_BP) if torch.compiler.is_exporting() else Ragged(mask_BP)
+        biases = places.biases(self._pairs(jet_B4, places.flat(particle_BPR), places.pairs()).to(dtype))
+        x_NC = self.norm(places.flat(self.scaled(jet_B4, particle_BPR, mask_BP).features_BPC)).to(dtype)
         for layer in self.embed:
             x_NC = layer(x_NC)
         for block in self.blocks:
-            x_NC = block(x_NC, places, added)
-        token_BC = self.token_C.expand(len(mask_BP), -1)
+            x_NC = block(x_NC, places, biases)
+        token_BC = self.token_C.expand(mask_BP.shape[0], -1)
         for block in self.class_blocks:
             token_BC = block(token_BC, x_NC, places)
-        logits_BK: Tensor = self.dense(self.last(token_BC)).index_select(0, places.order_B.argsort())
+        logits_BK = places.in_order(self.dense(self.last(token_BC)))
         return logits_BK if dtype == torch.float64 else logits_BK.float()
+
+    def _pairs(self, jet_B4: Tensor, particle_NR: Tensor, pairs: Pairs) -> Tensor:
+        """What is known of pairs, a number for each head, (E, H)."""
+        _, particle = named(jet_B4, particle_NR, self.scaled.selection)
+        legs = Legs(particle["pt"], constituents.rapidity(particle), particle["phi"], particle["mass"])
+        found: Tensor = self.pairs(pair_features(legs.at(pairs.one_E), legs.at(pairs.other_E)))
+        return found
 
 
 def recipe() -> Values:

@@ -1,6 +1,7 @@
 """Particle Transformer: order, padding and gaps do not matter, jets of little are no trouble, numbers are exact."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from jetscale.data.batch import batch
-from jetscale.nn import transformer
+from jetscale.evaluate import onnx
 from jetscale.nn.pairs import Legs, PairNorm, pair_features
-from jetscale.nn.transformer import ParticleBlock, biases, pairs_of, places_of
+from jetscale.nn.places import Ragged, taken
+from jetscale.nn.transformer import ParticleBlock
 from jetscale.physics import constituents, kinematics
+from jetscale.run import resolve
 from jetscale.systems.particle_transformer import ParticleTransformer
 from jetscale.task import At, Batch
 
@@ -144,6 +147,33 @@ def test_particles_that_are_one_have_finite_gradients() -> None:
 
 
 @pytest.mark.parametrize("name", TASKS)
+def test_tracing_and_running_are_one_function(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = TASKS[name]
+    net, tensors = seasoned(task), given(task)
+    flat = net(*tensors)
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert torch.allclose(net(*tensors), flat, atol=1e-5)
+    jet, particle, mask = tensors
+    assert torch.allclose(net(jet, *spread_out(particle, mask)), flat, atol=1e-5)
+
+
+def test_its_graph_agrees_with_torch(tmp_path: Path) -> None:
+    task = {**SMALL, "features": "full", "blocks": 1, "class_blocks": 1, "pair_embed": (8,)}
+    values = {"system": "particle_transformer", "task": task, "stream": {"samples": {"toy": {"events": "toy"}}}}
+    run = resolve([("test", values)], "test").run
+    net, file = seasoned(run.task), tmp_path / "network.onnx"
+    found = onnx.write(run, net, file, "none")
+    assert found.events > 60 and found.undecided == 0
+    scorer = onnx.Scorer(run, net, onnx._asked(run, net, rows(run.task, 1)))
+    jets = onnx._tensors(scorer, rows(run.task, 7, 5))
+    # Fewer slots than particles, one, none, and jets of a single particle in many slots.
+    cases = [tuple(one[:, :slots] if one.dim() > 1 else one for one in jets) for slots in (100, 5, 1, 0)]
+    first = [torch.arange(one.shape[1]) == 0 if one.dim() > 1 else one for one in jets]
+    cases.append(tuple(one & only if one.dtype == torch.bool else one for one, only in zip(jets, first, strict=True)))
+    assert onnx.compare(file, scorer, cases).events == 35
+
+
+@pytest.mark.parametrize("name", TASKS)
 def test_half_precision_is_near(name: str) -> None:
     task = TASKS[name]
     net, tensors = seasoned(task), given(task)
@@ -181,11 +211,11 @@ def test_a_block_is_attention_of_a_plain_kind() -> None:
     block.of_head.data, block.of_residual.data = torch.rand(4).double(), torch.rand(24).double()
     dice = torch.Generator().manual_seed(3)
     mask = torch.rand(7, 11, generator=dice) < 0.6
-    places = places_of(mask)
-    pairs = pairs_of(places)
+    places = Ragged(mask)
+    pairs = places.pairs()
     x_NC = torch.randn(len(places.place_N), 24, generator=dice, dtype=torch.float64)
     numbers_EH = torch.randn(len(pairs.one_E), 4, generator=dice, dtype=torch.float64)
-    got_NC = block(x_NC, places, biases(numbers_EH, pairs, places))
+    got_NC = block(x_NC, places, places.biases(numbers_EH))
     for jet in range(7):
         of_jet = (places.place_N // 11 == jet).nonzero().squeeze(1)
         bias = torch.zeros(4, len(x_NC), len(x_NC), dtype=torch.float64)
@@ -203,12 +233,12 @@ def test_a_block_is_attention_of_a_plain_kind() -> None:
 def test_gradients_are_those_of_differences() -> None:
     dice = torch.Generator().manual_seed(4)
     mask = torch.rand(5, 6, generator=dice) < 0.7
-    places = places_of(mask)
-    pairs = pairs_of(places)
+    places = Ragged(mask)
+    pairs = places.pairs()
     numbers = torch.randn(len(pairs.one_E), 2, generator=dice, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: tuple(biases(x, pairs, places)), (numbers,))
-    rows_M = torch.randn(places.slots, 3, generator=dice, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(transformer.taken, (rows_M, places.slot_N))
+    assert torch.autograd.gradcheck(lambda x: tuple(places.biases(x)), (numbers,))
+    rows_M = torch.randn(40, 3, generator=dice, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(taken, (rows_M, places.slot_N))
     norm = PairNorm(3).double()
     x = torch.randn(9, 3, generator=dice, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(norm, (x,))
@@ -216,7 +246,7 @@ def test_gradients_are_those_of_differences() -> None:
 
 def test_second_derivatives_are_refused() -> None:
     rows_M = torch.randn(4, 3).requires_grad_()
-    (slope,) = torch.autograd.grad(transformer.taken(rows_M, torch.tensor([0, 2])).square().sum(), rows_M,
+    (slope,) = torch.autograd.grad(taken(rows_M, torch.tensor([0, 2])).square().sum(), rows_M,
                                    create_graph=True)  # fmt: skip
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.sum().backward()
