@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from jetscale.data.formats import frames
+from jetscale.data.formats.open import reader
 from jetscale.data.ingest.ingest import ingest
-from jetscale.data.ingest.job import load
-from jetscale.errors import ConfigError, JetscaleError
+from jetscale.data.ingest.job import Map, load
+from jetscale.errors import ConfigError, DataError, JetscaleError
 from jetscale.events import Events
 from jetscale.labels import CODES
 from jetscale.physics.toy_jets import jets
@@ -155,6 +156,24 @@ def test_what_cannot_be_decompressed_is_named(toys, tmp_path: Path, monkeypatch)
     monkeypatch.setattr(h5py.h5z, "filter_avail", lambda number: number < 32000)
     with pytest.raises(JetscaleError, match=r"compressed with blosc(.|\n)*hdf5plugin(.|\n)*ptrepack"):
         run(file, tmp_path / "out")
+
+
+def test_damage_is_named(toys, tmp_path: Path) -> None:
+    whole, dice = by_pandas(tmp_path / "whole.h5", *toys[:2], format="fixed").read_bytes(), np.random.default_rng(4)
+    for number in range(60):
+        content = bytearray(whole)
+        if number % 3:
+            for place in dice.integers(0, 6000, 20):
+                content[place] = dice.integers(256)
+        else:
+            del content[dice.integers(len(content)) :]
+        (tmp_path / "odd.h5").write_bytes(content)
+        try:
+            with reader(str(tmp_path / "odd.h5"), Map(format="top_tagging")) as source:
+                look = source.look()
+                assert sum(len(part) for part in source.read(0, look.entries, look.columns)) == look.entries
+        except DataError as problem:
+            assert "odd.h5" in str(problem)
 
 
 def test_names_of_levels_need_a_table(toys, tmp_path: Path) -> None:

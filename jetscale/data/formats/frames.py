@@ -9,11 +9,12 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from jetscale.data.formats.hdf5 import group_in, named, opened
+from jetscale.data.formats.hdf5 import CURE, group_in, opened
 from jetscale.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class _Plain(pickle.Unpickler):
 
 
 class Frame:
-    """One DataFrame of a file: `places` says where each of its columns stands, by its name.
+    """One DataFrame of a file: `places` says where each of its columns stands, by its name; `entries` are its rows.
 
     Raises:
         DataError: no HDF5, no DataFrame under `key` (or, without a key, none or several in the file), names that cannot
@@ -47,10 +48,11 @@ class Frame:
         self.file, self.cure, self.published = file, cure, published
         self.hdf5: h5py.File = opened(file)
         try:
-            with named(file):
+            with _sound(file):
                 self.key = self._only_key() if key is None else key
                 self.records, self.blocks = self._layout()
                 self.places = dict(self._places())
+                self.entries = self._entries()
         except BaseException:
             self.close()
             raise
@@ -65,12 +67,6 @@ class Frame:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def entries(self) -> int:
-        """How many rows there are."""
-        one = self.records or next(iter(self.blocks.values()))
-        return 0 if FILLER in one.attrs else int(one.shape[0])
-
     def read(self, start: int, stop: int, *columns: Sequence[Hashable]) -> list[np.ndarray]:
         """The rows [start, stop) of some columns, (B, N), of each group of them one array.
 
@@ -78,7 +74,7 @@ class Frame:
             DataError: they cannot be read.
         """
         places = [[self.places[name] for name in group] for group in columns]
-        with named(self.file):
+        with _sound(self.file):
             rows = None if self.records is None else self.records[start:stop]
             blocks = {block: self.blocks[block][start:stop] if rows is None else rows[block].reshape(len(rows), -1)
                       for block in dict.fromkeys(block for group in places for block, _ in group)}  # fmt: skip
@@ -116,6 +112,10 @@ class Frame:
                 decoded(one, self.file)
         return records, blocks
 
+    def _entries(self) -> int:
+        one = self.records or next(iter(self.blocks.values()))
+        return 0 if FILLER in one.attrs else int(one.shape[0])
+
     def _places(self) -> Iterator[tuple[Hashable, Place]]:
         for block, width, said in self._named_blocks():
             names = next((one for one in self.published if len(one) == width), []) if said is None else said
@@ -145,6 +145,18 @@ class Frame:
                                 where=self.file, cure=self.cure)  # fmt: skip
             width = len(names) if FILLER in values.attrs else values.shape[1]
             yield block, width, [one.decode() if isinstance(one, bytes) else one for one in names.tolist()]
+
+
+@contextmanager
+def _sound(file: str) -> Iterator[None]:
+    """Whatever a damaged file makes h5py trip over is an error of the file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as problem:
+        said = f"cannot be read as HDF5: {problem} ({type(problem).__name__})"
+        raise DataError(said, where=file, cure=CURE) from None
 
 
 def _picked(blocks: dict[str, np.ndarray], places: Sequence[Place]) -> np.ndarray:
