@@ -16,7 +16,7 @@ from jetscale.errors import DataError
 from jetscale.evaluate.compare import HELD_OUT, Scored
 from jetscale.events import Events
 from jetscale.metrics import Bools, Bootstrap, Floats, Ints, n_eff, quantile
-from jetscale.schema import PROBABILITY, flat
+from jetscale.schema import PROBABILITY, flat, lengths
 from jetscale.tagging import Rejection
 from jetscale.train import checkpoint
 
@@ -127,9 +127,15 @@ def jets(scored: Sequence[Scored]) -> Jets:
 
 
 def _read(samples: Sequence[Events], more: Sequence[str]) -> dict[str, np.ndarray]:
-    names = (*COLUMNS, *more)
-    tables = [events.read(names).sort_by("event_id") for events in samples]
-    return {name: np.concatenate([flat(table[name]) for table in tables]) for name in names}
+    read = [_jets(events, (*COLUMNS, *more)) for events in samples]
+    return {name: np.concatenate([one[name] for one in read]) for name in read[0]}
+
+
+def _jets(events: Events, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """A number per jet, by event id: what an event of several jets has once is repeated for each."""
+    table, schema = events.read(names).sort_by("event_id"), events.schema.only(names)
+    count_B = lengths(table, schema.collections[0], schema) if schema.collections else np.ones(len(table), np.int64)
+    return {name: flat(table[name]) if schema[name].of else np.repeat(flat(table[name]), count_B) for name in names}
 
 
 def _together(read: Mapping[str, Mapping[str, np.ndarray]], classes: Classes, axes: Sequence[str]) -> Jets:
@@ -186,10 +192,11 @@ def bins(found: Jets, axis: str) -> list[tuple[float, float, Bools]]:
     return [(float(edges[k]), float(edges[k + 1]), place_B == k) for k in range(len(edges) - 1)]
 
 
-def to_json(found: Jets, boot: Bootstrap, known: Mapping[str, Network], filters: Mapping[str, Any]) -> str:
+def to_json(found: Jets, boot: Bootstrap, known: Mapping[str, Network],
+            more: Mapping[str, Mapping[str, Any]]) -> str:  # fmt: skip
     """All numbers as JSON with sorted keys, six digits, no times and no paths.
 
-    `filters` holds numbers of runs that have some.
+    `more` holds numbers that some runs have, by their name and then by run: of filters, of images.
     """
     values = {
         "classes": {name: list(held) for name, held in found.classes.items()},
@@ -198,7 +205,7 @@ def to_json(found: Jets, boot: Bootstrap, known: Mapping[str, Network], filters:
                  "n_eff": n_eff(found.weight_B),
                  "by_class": {name: int((found.class_B == k).sum()) for k, name in enumerate(found.classes)}},
         "runs": {run: {**_of_run(found, boot, run), **({"network": known[run]._asdict()} if run in known else {}),
-                       **({"filters": filters[run]} if run in filters else {})} for run in found.runs},
+                       **{name: of[run] for name, of in more.items() if run in of}} for run in found.runs},
         "differences": {run: {other: {name: boot.difference(run, other, name)._asdict() for name in boot.values[run]}
                               for other in found.runs if other != run} for run in found.runs},
     }  # fmt: skip
