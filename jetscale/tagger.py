@@ -33,6 +33,16 @@ class Filters(NamedTuple):
     radius: float
 
 
+class Pictures(NamedTuple):
+    """Images of jets over [-reach, reach] squared, (B, C, N, N), (pseudo)rapidity along the first axis; the share of pt
+    outside of each, (B,); the name of every channel."""
+
+    image_BCNN: Tensor
+    outside_B: Tensor
+    reach: float
+    parts: tuple[str, ...]
+
+
 class Tagger(Task):
     """Tell classes of jets apart. Abstract; every system's is final."""
 
@@ -116,6 +126,10 @@ class Tagger(Task):
 
     def filters(self, net: nn.Module, batch: Batch) -> Filters | None:
         """Latent variables that are functions of a particle's place, as far out as jets reach; None without such."""
+        return None
+
+    def pictures(self, batch: Batch) -> Pictures | None:
+        """The images that the network looks at; None if it looks at something else."""
         return None
 
     def toy(self, n: int, seed: int) -> pa.Table:

@@ -12,6 +12,7 @@ from jetscale.evaluate.displays import displays
 from jetscale.evaluate.figures import draw
 from jetscale.evaluate.tagging import figures as tagger_figures
 from jetscale.evaluate.tagging import filters as tagger_filters
+from jetscale.evaluate.tagging import images as tagger_images
 from jetscale.evaluate.tagging import page as tagger_page
 from jetscale.evaluate.tagging import results as tagger_results
 from jetscale.events import write_text
@@ -55,16 +56,16 @@ def _taggers(scored: Sequence[Scored], out: Path, command: str, wall: Mapping[st
     start = time.monotonic()
     found = tagger_results.jets(scored)
     boot = tagger_results.bootstrap(found)
-    known, filters = tagger_results.networks(scored), tagger_filters.measured(scored)
-    pictures = tagger_figures.draw(found, filters, out / "figures")
+    known = tagger_results.networks(scored)
+    filters, images = tagger_filters.measured(scored), tagger_images.seen(scored)
+    pictures = tagger_figures.draw(found, filters, images, out / "figures")
+    more = {name: {run: one.numbers() for run, one in of.items()}
+            for name, of in (("filters", filters), ("images", images))}  # fmt: skip
     folders = {one.run_name: one.run_dir for one in scored}
     spent = {f"training {run}": s for run, folder in folders.items() if (s := logs.seconds(folder)) is not None}
     foot = page.Foot(command, {one.run_name: _digest(one) for one in scored},
                      {**spent, **wall, "reporting": time.monotonic() - start})  # fmt: skip
-    write_text(
-        out / "results.json",
-        tagger_results.to_json(found, boot, known, {run: one.numbers() for run, one in filters.items()}),
-    )
+    write_text(out / "results.json", tagger_results.to_json(found, boot, known, more))
     write_text(out / "index.html", tagger_page.render(found, boot, known, pictures, foot))
     return out / "index.html"
 

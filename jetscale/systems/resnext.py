@@ -10,7 +10,7 @@ As published: `layers: 50`, `size: 64`, `preprocess: axis`. The recipe is smalle
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, final
+from typing import Literal, final
 
 import pyarrow as pa
 import torch
@@ -24,18 +24,14 @@ from jetscale.nn.resnext import Layers, ResNeXt
 from jetscale.physics import images
 from jetscale.physics.images import Preprocess
 from jetscale.schema import JET, PARTICLE_IDS, PARTICLES, Column, Schema, flat
-from jetscale.tagger import Tagger
+from jetscale.tagger import Pictures, Tagger
 from jetscale.task import NOTHING, Batch, Fitted
 
 OUTSIDE = Column(name="image_outside", dtype="float32", unit="", low=0, high=1,
                  doc="share of the particles' pt that lies outside of the image")  # fmt: skip
 
 
-class Pictures(NamedTuple):
-    """Images of jets (B, C, N, N), and the share of pt outside of them (B,)."""
-
-    image_BCNN: Tensor
-    outside_B: Tensor
+PARTS = ("tracks", "electromagnetic", "hadronic")
 
 
 @final
@@ -71,19 +67,24 @@ class ImageTagger(Tagger):
         stacks = [torch.stack([batch[name].float() for name in names], -1) for names in columns(self._selection)]
         return (*stacks, batch.mask("particle"))
 
-    def pictures(self, jet_B4: Tensor, particle_BPR: Tensor, mask_BP: Tensor) -> Pictures:
-        """The images, from what `tensors` gives."""
+    def images(self, jet_B4: Tensor, particle_BPR: Tensor, mask_BP: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, C, N, N) and the share of pt outside of them (B,), from what `tensors` gives."""
         jet, particle = named(jet_B4, particle_BPR, self._selection)
         width = 2 * self.reach / self.size
         count_BP, place_BP2 = images.placed(self.preprocess, jet, particle, mask_BP, width)
         cell_BP = images.cells(place_BP2, self.size, self.reach)
         split = self.channels == "detector"
         count_BCP = images.by_detector(count_BP, particle) if split else count_BP[:, None]
-        return Pictures(images.image(count_BCP, cell_BP, self.size), images.outside(count_BP, cell_BP, self.size))
+        return images.image(count_BCP, cell_BP, self.size), images.outside(count_BP, cell_BP, self.size)
+
+    def pictures(self, batch: Batch) -> Pictures:
+        """The same of a batch, with the names of the channels."""
+        parts = PARTS if self.channels == "detector" else ("pt",)
+        return Pictures(*self.images(*self.tensors(batch)), self.reach, parts)
 
     def score(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The probability of each class, and the share of pt outside."""
-        return {**super().score(net, batch), OUTSIDE.name: self.pictures(*self.tensors(batch)).outside_B}
+        return {**super().score(net, batch), OUTSIDE.name: self.images(*self.tensors(batch))[1]}
 
     def figures(self, scored: pa.Table) -> dict[str, float]:
         """What all taggers have, and the mean share of pt outside of the images."""
@@ -119,7 +120,7 @@ class ImageNetwork(nn.Module):
         dtype = self.net.out.weight.dtype
         # Pixels are measured in the share of an even picture's, for sums of nearly nothing drown in a norm's epsilon.
         even = self.task.size**2
-        image_BCNN = (self.task.pictures(jet_B4, particle_BPR, mask_BP).image_BCNN * even).to(dtype)
+        image_BCNN = (self.task.images(jet_B4, particle_BPR, mask_BP)[0] * even).to(dtype)
         if self.training:
             # Rows that only fill up a step are no jets: they take no part in what is normalised.
             real_B = mask_BP.any(1)

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from jetscale import cli, labels
 from jetscale.errors import DataError
 from jetscale.evaluate.report import Scored, report
-from jetscale.evaluate.tagging import filters, results
+from jetscale.evaluate.tagging import filters, images, results
 from jetscale.events import Events, Manifest, write_manifest, write_shard
 from jetscale.metrics import auc
 from jetscale.physics.filters import PowerLaw, power_law, sizes
@@ -18,7 +19,7 @@ from jetscale.run import resolve
 from jetscale.schema import EVENT_ID, JET, JET_LABEL, WEIGHT, Column, Schema
 from jetscale.systems.efn import EFN
 from jetscale.systems.particlenet import ParticleNet
-from jetscale.tagger import Filters
+from jetscale.tagger import Filters, Pictures
 from jetscale.train.launch import train
 
 N = 3000
@@ -119,7 +120,8 @@ def test_a_sample_without_momenta_of_jets_has_no_bins(tmp_path: Path) -> None:
 
 
 SYSTEMS = {"small": ("efn", {"phi": [8, 6], "f": [5]}), "plain": ("pfn", {"phi": [8, 6], "f": [5]}),
-           "line": ("efp", {"edges": 2})}  # fmt: skip
+           "line": ("efp", {"edges": 2}),
+           "camera": ("resnext", {"size": 8, "layers": 14, "classes": EFN().classes})}  # fmt: skip
 
 
 def trained(room: Path, name: str) -> Path:
@@ -139,17 +141,22 @@ def test_runs_of_several_systems_stand_in_one_table(tmp_path: Path) -> None:
     assert cli.main(["report", *runs, "--events", str(tmp_path / "toy"), "--out", str(tmp_path / "out")]) == 0
     found = json.loads((tmp_path / "out" / "results.json").read_text())["runs"]
     weights = {"small": 2 * 8 + 8 + 8 * 6 + 6 + 6 * 5 + 5 + 5 * 2 + 2, "plain": 8 + 2 * 8 + 8 + 8 * 6 + 6 + 30 + 5 + 12,
-               "line": 2 * 4 + 2}  # fmt: skip
+               "line": 2 * 4 + 2, "camera": 468_578}  # fmt: skip
     assert {run: one["network"] for run, one in found.items()} == {
         run: {"system": system, "parameters": weights[run]} for run, (system, _) in SYSTEMS.items()
     }
-    assert ["filters" in found[run] for run in SYSTEMS] == [True, False, False]
+    assert ["filters" in found[run] for run in SYSTEMS] == [True, False, False, False]
+    assert ["images" in found[run] for run in SYSTEMS] == [False, False, False, True]
+    outside = [one["outside"] for one in found["camera"]["images"].values()]
+    assert len(outside) == 2 and 0 < min(outside) < max(outside) < 0.2
+    assert sum(one["jets"] for one in found["camera"]["images"].values()) == 400
     assert found["small"]["filters"]["all"] == 6 and 0.4 < found["small"]["filters"]["radius"] <= 1.2
     text = (tmp_path / "out" / "index.html").read_text()
     rows = [text[text.index(f"</span>{run}</td>") :].split("</tr>")[0] for run in SYSTEMS]
     for row, (run, (system, _)) in zip(rows, SYSTEMS.items(), strict=True):
-        assert f"<td>{system}</td><td>{weights[run]}</td>" in row
+        assert f"<td>{system}</td><td>{weights[run]:,}</td>" in row
     assert (tmp_path / "out" / "figures" / "filters.png").stat().st_size > 10_000
+    assert (tmp_path / "out" / "figures" / "images.png").stat().st_size > 10_000
 
 
 def disks(power: float, radius: float = 0.8, pixels: int = 100) -> np.ndarray:
@@ -185,3 +192,21 @@ def test_the_figure_of_filters_shows_what_was_measured() -> None:
     assert len(without.lines) == 0 and "2 of 2 filters" in without.get_title()
     # A disk to the right of the axis, in rapidity, is drawn there.
     assert contours.collections[0].get_paths()[0].vertices[:, 0].mean() > 0.05
+
+
+def test_mean_images_are_those_of_the_classes_and_lie_where_jets_do() -> None:
+    image = torch.zeros(4, 1, 8, 8)
+    image[0, 0, 6, 4], image[1, 0, 6, 4], image[2, 0, 1, 1], image[3] = 1.0, 3.0, 5.0, torch.nan
+    given = Pictures(image, torch.tensor([0.0, 0.4, 0.1, 1.0]), 0.8, ("pt",))
+    weight = np.array([3.0, 1.0, 2.0, 1.0])
+    one = images.means(given, np.array([0, 0, 1, -1]), weight, ["qcd", "top", "none"])
+    assert one.numbers() == {"qcd": {"outside": pytest.approx(0.1), "jets": 2},
+                             "top": {"outside": pytest.approx(0.1), "jets": 1}}  # fmt: skip
+    assert one.classes["qcd"].image_CNN[0, 6, 4] == 1.5 and one.classes["qcd"].image_CNN.sum() == 1.5
+    figure = images.drawn({"run": one})
+    figure.draw_without_rendering()
+    shown = figure.axes[0].images[0]
+    row, column = np.unravel_index(np.argmax(shown.get_array()), (8, 8))
+    # To the right of the axis in pseudorapidity, just above it in azimuth.
+    assert (row, column) == (4, 6) and shown.origin == "lower" and shown.get_extent() == [-0.8, 0.8, -0.8, 0.8]
+    assert figure.axes[0].get_title() == "run: qcd\n10 % outside"

@@ -170,7 +170,7 @@ def test_what_an_image_lacks_is_a_column_and_a_figure() -> None:
         seen = rows(task, 60)
         score = task.score(task.build(1).eval(), seen)
         jet, particle, mask = task.tensors(seen)
-        image, outside = task.pictures(jet, particle, mask)
+        image, outside = task.images(jet, particle, mask)
         assert torch.equal(score["image_outside"], outside)
         assert torch.allclose(image.sum((1, 2, 3)) + outside, torch.ones(60), atol=1e-5)
         table = table_of(seen, score, task.outputs)

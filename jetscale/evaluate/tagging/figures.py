@@ -1,4 +1,4 @@
-"""The figures of the report on taggers: ROC, bins, confusion and calibration."""
+"""The figures of the report on taggers: ROC, bins, confusion and calibration, filters and images."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from matplotlib.lines import Line2D
 from jetscale import tagging
 from jetscale.evaluate.figures import FEWEST, INK, LEAST_EFFICIENCY, RUN_COLOURS, Picture, panels, picture, styled
 from jetscale.evaluate.tagging.filters import FILTERS, Measured, drawn
+from jetscale.evaluate.tagging.images import IMAGES, Seen
+from jetscale.evaluate.tagging.images import drawn as images_drawn
 from jetscale.evaluate.tagging.results import Jets, bins, rejections
 from jetscale.metrics import n_eff, roc
 
@@ -33,8 +35,8 @@ def colour(found: Jets, run: str) -> str:
     return RUN_COLOURS[found.runs.index(run) % len(RUN_COLOURS)]
 
 
-def draw(found: Jets, filters: Mapping[str, Measured], out: Path) -> list[Picture]:
-    """Draw all figures into `out` as PNG and PDF; filters of runs that have some."""
+def draw(found: Jets, filters: Mapping[str, Measured], images: Mapping[str, Seen], out: Path) -> list[Picture]:
+    """Draw all figures into `out` as PNG and PDF; filters and images of runs that have some."""
     with styled():
         pictures = [picture("roc", "Background rejection against signal efficiency", ROC, rocs(found), out)]
         if found.axis:
@@ -45,6 +47,8 @@ def draw(found: Jets, filters: Mapping[str, Measured], out: Path) -> list[Pictur
         ]
         if filters:
             pictures.append(picture("filters", "What energy flow networks look at", FILTERS, drawn(filters), out))
+        if images:
+            pictures.append(picture("images", "What networks on images see", IMAGES, images_drawn(images), out))
         return pictures
 
 
