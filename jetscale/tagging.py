@@ -32,8 +32,19 @@ def discriminant(probability_BK: Floats, signal: Sequence[int], background: Sequ
     return found
 
 
+def balanced(class_B: Ints, weight_B: Floats) -> Floats:
+    """Weights that make all classes count alike, (B,), with the same sum as before: a class's cross section says
+    nothing of a tagger. Classes whose weights do not sum to more than 0 keep theirs."""
+    sum_K = np.bincount(class_B, weight_B, minlength=1)
+    some_K = sum_K > 0
+    factor_K = np.divide(sum_K[some_K].sum() / max(some_K.sum(), 1), sum_K, out=np.ones(len(sum_K)), where=some_K)
+    found: Floats = weight_B * factor_K[class_B]
+    return found
+
+
 def accuracy(probability_BK: Floats, class_B: Ints, weight_B: Floats) -> float:
-    """Weighted share of jets whose likeliest class is their own."""
+    """Weighted share of jets whose likeliest class is their own, with all classes counting alike."""
+    weight_B = balanced(class_B, weight_B)
     total = float(weight_B.sum())
     right_B = probability_BK.argmax(1) == class_B if len(class_B) else np.zeros(0, dtype=bool)
     return float(weight_B[right_B].sum()) / total if total > 0 else np.nan

@@ -74,3 +74,13 @@ def test_true_probabilities_are_calibrated_and_bold_ones_are_not() -> None:
     assert len(good) == 10 and all(abs(one.seen - one.said) < 4 * one.error for one in good)
     bold = tagging.calibration(np.where(said > 0.5, 0.95, 0.05), own, np.ones(20_000))
     assert all(abs(one.seen - one.said) > 10 * one.error for one in bold)
+
+
+def test_classes_count_alike_whatever_their_cross_sections() -> None:
+    kind, weight = np.array([0, 0, 0, 1, 2]), np.array([1e9, 2e9, 1e9, 1e-3, 0.0])
+    even = tagging.balanced(kind, weight)
+    assert even[:3].sum() == pytest.approx(even[3]) and even.sum() == pytest.approx(weight.sum())
+    assert even[1] == pytest.approx(2 * even[0]) and even[4] == 0
+    probability = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]])
+    assert tagging.accuracy(probability, kind[:4], weight[:4]) == pytest.approx((0.5 + 0.0) / 2)
+    assert np.isnan(tagging.accuracy(probability[:0], kind[:0], weight[:0]))

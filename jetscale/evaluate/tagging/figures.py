@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from jetscale import tagging
 from jetscale.evaluate.figures import FEWEST, INK, LEAST_EFFICIENCY, RUN_COLOURS, Picture, panels, picture, styled
@@ -27,7 +29,10 @@ BINS = (
     "binomial standard error; an arrow is a lower bound at 68 % confidence, as no background passes."
 )
 CONFUSION = "Share of the jets of a true class (rows) whose likeliest class is that of the column."
-CALIBRATION = "Share of jets that are of a class against the probability given for it; on the dashed line they agree."
+CALIBRATION = (
+    "Share of jets that are of a class against the probability given for it, where all classes are equally frequent; "
+    "on the dashed line they agree. A run that was trained on another mixture lies off it by that mixture."
+)
 
 
 def colour(found: Jets, run: str) -> str:
@@ -75,6 +80,7 @@ def rocs(found: Jets) -> Figure:
         ax.set(title=f"{names[number]} against {names[0]}", yscale="log", xlim=(0, 1), xlabel="signal efficiency",
                ylabel="background rejection")  # fmt: skip
         ax.set_ylim(1, max(100, ax.get_ylim()[1]))
+        ax.yaxis.set_major_formatter("{x:,.0f}")
     _legend(figure, found)
     return figure
 
@@ -94,8 +100,20 @@ def binned(found: Jets) -> Figure:
                 ax.errorbar([x], [one.value], [[below], [error]], color=shade, marker="^" if one.bound else "o", ms=5)
                 ax.plot([low, high], [one.value, one.value], color=shade, lw=1.2, alpha=0.6)
         ax.set(title=name, yscale="log", xlabel=f"{axis.replace('_', ' ')} [GeV]", ylabel="rejection at 50 %")
+        _round(ax)
     _legend(figure, found)
     return figure
+
+
+def _round(ax: Axes) -> None:
+    """End a logarithmic axis at 1, 2 or 5 times a power of ten, and say such numbers alone, so that two are there."""
+    low, high = ax.get_ylim()
+    powers = range(int(np.log10(low)) - 2, int(np.log10(high)) + 3)
+    steps = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+    ax.set_ylim(max(one for one in steps if one <= low), min(one for one in steps if one >= high))
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def confusion(found: Jets) -> Figure:

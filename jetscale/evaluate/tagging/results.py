@@ -33,6 +33,7 @@ Classes = dict[str, tuple[str, ...]]
 class Jets:
     """Held-out jets of known class, (B), and what every run says of them, (B, K).
 
+    Weights make all classes count alike, as the training's mixture does by default.
     `unknown` jets are of no class and `left_out` ones were trained or validated on.
     """
 
@@ -153,7 +154,8 @@ def _together(read: Mapping[str, Mapping[str, np.ndarray]], classes: Classes, ax
     probability = {run: np.stack([columns[f"{PROBABILITY}{name}"][rows_B] for name in classes], 1).astype(np.float64)
                    for run, columns in read.items()}  # fmt: skip
     axis = {name: first[name][rows_B].astype(np.float64) for name in axes}
-    return Jets(classes, probability, class_B[rows_B], first["weight"][rows_B], axis,
+    weight_B = tagging.balanced(class_B[rows_B], first["weight"][rows_B].astype(np.float64))
+    return Jets(classes, probability, class_B[rows_B], weight_B, axis,
                 int((held_B & (class_B < 0)).sum()), int((~held_B).sum()))  # fmt: skip
 
 
