@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from jetscale.schema import Column, Schema
 from jetscale.task import Aggregate, Batch
 
 FLOOR = 1e-6  # of a deviation: what never varies is not blown up
@@ -104,6 +105,43 @@ class Fractions(Aggregate):
     def neutral(self) -> dict[str, Tensor]:
         """All classes alike."""
         return {"share": torch.full((self.classes,), 1.0 / self.classes)}
+
+
+@final
+@dataclass(frozen=True)
+class Within(Aggregate):
+    """Nothing is fitted: values that are not finite, or not within what their columns may hold, are found."""
+
+    schema: Schema
+
+    @property
+    def names(self) -> Sequence[str]:  # type: ignore[override]
+        """The columns."""
+        return self.schema.names
+
+    def sums(self, batch: Batch) -> dict[str, Tensor]:
+        """`weight` (1), `odd` (C), of entries that are there in rows that count."""
+        counts_B = batch.weight_B != 0
+        odd = [self._odd(batch, column, counts_B) for column in self.schema.each()]
+        return {"weight": batch.weight_B.double().sum()[None], "odd": torch.stack(odd).double()}
+
+    def numbers(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+    def neutral(self) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
+    @staticmethod
+    def _odd(batch: Batch, column: Column, counts_B: Tensor) -> Tensor:
+        values = batch[column.name]
+        odd = ~torch.isfinite(values)
+        if column.low is not None:
+            odd = odd | (values < column.low)
+        if column.high is not None:
+            odd = odd | (values > column.high)
+        return (odd & batch.mask(column.of) & counts_B[:, None] if column.of else odd & counts_B).sum()
 
 
 def _plain(values: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from jetscale import labels, tagging
-from jetscale.aggregates import Fractions
+from jetscale.aggregates import Fractions, Within
 from jetscale.physics import toy_jets
 from jetscale.schema import EVENT_ID, JET_LABEL, PROBABILITY, WEIGHT, Column, Schema, flat
 from jetscale.task import Aggregate, Batch, Task
@@ -91,9 +91,9 @@ class Tagger(Task):
         ))  # fmt: skip
 
     def needs(self) -> Mapping[str, Aggregate]:
-        """The classes' shares: a label outside of all classes is found before anything is trained."""
-        one = "jet_label"
-        return {"classes": Fractions(lambda batch: (self.class_of(batch), batch.weight_B), len(self.classes), (one,))}
+        """The classes' shares: labels outside of all classes, and odd inputs, are found before anything is trained."""
+        of_classes = Fractions(lambda batch: (self.class_of(batch), batch.weight_B), len(self.classes), ("jet_label",))
+        return {"classes": of_classes, "inputs": Within(self.inputs)}
 
     def class_of(self, batch: Batch) -> Tensor:
         """The class of every jet, (B,) int64; -1 for a label outside."""

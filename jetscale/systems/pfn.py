@@ -72,7 +72,7 @@ class ParticleFlow(nn.Module):
         share_BP, place_BP2 = centred(dict(zip(MOMENTUM, columns, strict=False)), mask_BP, self.task.turned)
         parts = [share_BP[..., None], place_BP2]
         if self.task.ids != "none":
-            if self.training and self.task.unknown == "error":
+            if self.task.unknown == "error" and not torch.compiler.is_exporting():
                 species.check(columns[4], mask_BP)
             said = species.one_hot if self.task.encoding == "one_hot" else species.as_number
             parts.append(said(columns[4], self.task.ids).to(share_BP.dtype))

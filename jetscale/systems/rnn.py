@@ -6,7 +6,7 @@ Sets for Particle Jets", 2018, arXiv:1810.05165, table 1: gated recurrent units 
 
 from __future__ import annotations
 
-from typing import final
+from typing import Literal, final
 
 import torch
 from pydantic import Field
@@ -30,6 +30,7 @@ class RNN(Tagger):
 
     classes: dict[str, tuple[str, ...]] = {"gluon": ("gluon",), "quark": ("quark",)}
     ids: Ids = Field("full", description="what is seen of particles beside momenta")
+    unknown: Literal["error", "zero"] = Field("error", description="what a particle of unknown species is")
     hidden: int = Field(64, gt=0)
     particles: int = Field(100, gt=0, description="the hardest particles that are read")
 
@@ -65,6 +66,8 @@ class RecurrentNetwork(nn.Module):
         particle_BPR, mask_BP = self._hardest(particle_BPR, mask_BP)
         columns = particle_BPR.unbind(-1)
         share_BP, place_BP2 = centred(dict(zip(MOMENTUM, columns, strict=False)), mask_BP)
+        if self.task.unknown == "error" and self.task.ids != "none" and not torch.compiler.is_exporting():
+            species.check(columns[4], mask_BP)
         log_BP = share_BP.clamp_min(1e-8).log() * mask_BP
         kinds = species.one_hot(columns[4], self.task.ids) * mask_BP[..., None]
         dtype = next(self.read.parameters()).dtype

@@ -61,7 +61,7 @@ def test_inputs_are_scaled_by_the_moments_of_the_training_part(name: str, tmp_pa
 
 @pytest.mark.parametrize("name", SCALED)
 def test_published_numbers_need_no_pass_over_the_data(name: str) -> None:
-    assert set(TAGGERS[name]().needs()) == {"classes"}
+    assert set(TAGGERS[name]().needs()) == {"classes", "inputs"}
 
 
 @pytest.mark.parametrize("name", TAGGERS)
