@@ -101,6 +101,33 @@ def test_odd_jets_are_counted(toys: dict[str, ak.Array], tmp_path: Path) -> None
     assert said["kept"] == 34
 
 
+def test_energies_below_the_momentum_are_counted(toys: dict[str, ak.Array], tmp_path: Path) -> None:
+    content = branches(toys)
+    energy = content["part_energy"].to_list()
+    for row, share in ((3, 0.2), (4, 0.99), (5, 0.0)):
+        energy[row][0] *= share
+    content["part_energy"] = ak.values_astype(ak.Array(energy), np.float32)
+    events = run(write(tmp_path / "low.root", content), tmp_path / "out")
+    assert events.manifest.made_by["rejected"] == {"particle_mass is not in [0, inf)": 3}
+    assert events.manifest.made_by["kept"] == 37
+
+
+def test_masses_of_nothing_may_be_rounded(toys: dict[str, ak.Array], tmp_path: Path) -> None:
+    """Momenta at all angles, rounded as pt, eta, phi and energy, and again as px, py, pz."""
+    draws, lengths = np.random.default_rng(2), ak.num(toys["particle_pt"])
+    pt, eta, phi = (draws.uniform(*ends, int(ak.sum(lengths))) for ends in ((0.1, 900), (-5, 5), (-np.pi, np.pi)))
+    energy = pt * np.cosh(eta)
+    pt, eta, phi = (values.astype(np.float32).astype(float) for values in (pt, eta, phi))
+    rounded = {"px": pt * np.cos(phi), "py": pt * np.sin(phi), "pz": pt * np.sinh(eta), "energy": energy}
+    content = branches(toys)
+    for name, values in rounded.items():
+        content[f"part_{name}"] = ak.unflatten(values.astype(np.float32), lengths)
+    events = run(write(tmp_path / "light.root", content), tmp_path / "out")
+    assert events.manifest.made_by["rejected"] == {}
+    mass = np.concatenate([np.asarray(row) for row in events.read()["particle_mass"].to_pylist()])
+    assert (mass == 0).any() and (mass >= 0).all()
+
+
 def test_a_missing_branch_is_named(toys: dict[str, ak.Array], tmp_path: Path) -> None:
     content = branches(toys)
     content["part_dzvalue"] = content.pop("part_dzval")
