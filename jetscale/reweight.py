@@ -96,9 +96,11 @@ class Balanced(Fitted):
     """A weight that makes classes count alike, and with `bins` that gives them all the same spectrum in these.
 
     Without `bins` it is one number per class. With them it is one per class and cell of the bins, of one column or of
-    several together, at most `most` times the mean of the class: so that each cell that a class fills holds as much as
-    another (`shape: flat`; equal steps in a logarithm make it flat in that), or as much as it holds of one class
-    (`shape: top`). weaver knows these as `flat` and `ref`, and draws rows by such weights; here they stand in the loss.
+    several together: so that each cell that a class fills holds as much as another (`shape: flat`; equal steps in a
+    logarithm make it flat in that), or as much as it holds of one class (`shape: top`). weaver knows these as `flat`
+    and `ref`, and draws rows by such weights; here they stand in the loss. No weight is above `most` times the mean of
+    those of the class's rows that keep any: what would be is cut there, and the cells that are not cut take over, all
+    by one factor, what those have lost.
 
     Only then are the classes made equal, or as `factors` say, with a mean weight of 1 inside the bins. Rows outside
     have weight 0, or with `outside: edge` that of the nearest bin; rows of no class keep the weight 1. Empty and cut
@@ -111,7 +113,7 @@ class Balanced(Fitted):
     )
     bins: dict[str, tuple[float, ...]] = Field({}, description="column: edges of its bins, [low, high)")
     shape: str = Field("flat", description="flat, or the class whose spectrum all get")
-    most: float = Field(20.0, ge=1, description="largest weight of a bin, where the mean of its class is 1")
+    most: float = Field(20.0, ge=1, description="largest weight of a bin, over the mean of its class")
     outside: Literal["drop", "edge"] = Field("drop", description="what becomes of rows outside the bins")
     factors: dict[str, float] = Field({}, description="class: what its sum is multiplied by, 1 if not said")
 
@@ -175,13 +177,13 @@ class Balanced(Fitted):
         if (reached_K <= 0.0).any():
             raise self._refusal(f"class {self._names[found[int(reached_K.argmin())]]!r} has no training row where "
                                 f"{self.shape!r} has any", "widen the bins, or choose another shape")  # fmt: skip
-        own_KC = wanted_KC * (inside_KC.sum(1) / reached_K)[:, None]
-        cut_KC = np.minimum(own_KC, self.most) if self.bins else own_KC
+        capped = [_capped(*own, self.most if self.bins else np.inf) for own in zip(wanted_KC, inside_KC, strict=True)]
+        even_KC, cut_KC = (np.stack(one) for one in zip(*capped, strict=True))
         factor_K = np.array([self.factors.get(self._names[number], 1.0) for number in found])
         sum_K = inside_KC.sum() * factor_K / factor_K.sum()
-        weight_KC = cut_KC * (sum_K / (cut_KC * inside_KC).sum(1))[:, None]
+        weight_KC = even_KC * (sum_K / (even_KC * inside_KC).sum(1))[:, None]
         effective_K = sum_K**2 / (weight_KC**2 * square_KC[found, :-1]).sum(1)
-        figures = {"empty": ((target_KC > 0) & (inside_KC == 0)).sum(1), "cut": (cut_KC < own_KC).sum(1),
+        figures = {"empty": ((target_KC > 0) & (inside_KC == 0)).sum(1), "cut": cut_KC.sum(1),
                    "lost": 1.0 - np.where(weight_KC > 0, inside_KC, 0.0).sum(1) / every_K,
                    "before": every_K**2 / square_KC[found].sum(1), "after": effective_K}  # fmt: skip
         return {"classes": tuple(map(float, found)), "weights": tuple(weight_KC.flatten().tolist()),
@@ -279,3 +281,20 @@ class Balanced(Fitted):
 def _refuse_edges(name: str, edges: tuple[float, ...]) -> None:
     if len(edges) < 2 or any(low >= high for low, high in pairwise(edges)):
         raise ValueError(f"{name} do not rise" if len(edges) > 1 else f"{name} needs two edges or more")
+
+
+def _capped(wanted_C: np.ndarray, inside_C: np.ndarray, most: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weights of the cells of a class, (C,), as they are wanted up to a factor, but none above `most`; which are cut.
+
+    Their mean is 1 over the rows that keep a weight. What a cut takes away raises the factor of the others, and may
+    bring more of them above `most`: as many rounds as there are cells at most. One is always left, as `most` >= 1.
+    """
+    cut_C, kept_C = np.zeros(len(wanted_C), dtype=bool), wanted_C > 0.0
+    while True:
+        free_C = kept_C & ~cut_C
+        left = inside_C[kept_C].sum() - (most * inside_C[cut_C].sum() if cut_C.any() else 0.0)
+        even_C = wanted_C * (left / (wanted_C * inside_C)[free_C].sum())
+        more_C = free_C & (even_C > most * (1.0 + 1e-9))
+        if not more_C.any():
+            return np.where(cut_C, most, even_C), cut_C
+        cut_C |= more_C

@@ -107,13 +107,29 @@ def test_rare_bins_are_cut_and_classes_equal_all_the_same() -> None:
     table = pa.table({"jet_label": label, "jet_pt": np.array([450.0] * 99 + [550.0] + [450.0] * 5 + [550.0] * 5)})
     how = balanced(table, bins={"jet_pt": PT}, most=2)
     weights = made(how, table)
-    assert weights[99] / weights[0] == pytest.approx(2 / (50 / 99))
+    assert weights[99] / weights[:100].mean() == pytest.approx(2)
     assert weights[:100].sum() == pytest.approx(55) and weights[100:] == pytest.approx(5.5)
     assert how.fitted["cut"] == (1.0, 0.0)
     worth = weights[:100].sum() ** 2 / (weights[:100] ** 2).sum()
     of_qcd, of_top = how.notes()
     assert of_qcd == f"qcd: 1 of 3 bins empty, 1 cut at 2, 0.0% lost; 100 rows are worth {worth:.0f} of equal weight"
     assert of_top == "top: 1 of 3 bins empty, 0 cut at 2, 0.0% lost; 10 rows are worth 10 of equal weight"
+
+
+@pytest.mark.parametrize(("most", "shape"), [(20.0, "flat"), (2.0, "flat"), (1.0, "flat"), (3.0, "top")])
+def test_no_weight_is_above_the_most_of_its_class_however_steep_the_spectrum(most: float, shape: str) -> None:
+    of_bin = {QCD: (1e5 * 0.5 ** np.arange(20.0)).astype(int).clip(1), TOP: np.full(20, 30)}
+    label = np.repeat([QCD, TOP], [counts.sum() for counts in of_bin.values()]).astype(np.int8)
+    pt = np.concatenate([np.repeat(500.5 + np.arange(20.0), counts) for counts in of_bin.values()])
+    table = pa.table({"jet_label": label, "jet_pt": pt})
+    how = balanced(table, bins={"jet_pt": [*np.arange(500.0, 521.0)]}, most=most, shape=shape)
+    weight_B = made(how, table)[label == QCD]
+    assert weight_B.max() / weight_B.mean() == pytest.approx(most)
+    held = np.bincount((pt[label == QCD] - 500).astype(int), weight_B)
+    uncut = weight_B.max() - [weight_B[pt[label == QCD] == 500.5 + bin][0] for bin in range(20)] > 1e-9
+    assert held[uncut] == pytest.approx(held[uncut].mean() if uncut.any() else 0.0)
+    # With most = 1 a single bin is not cut, and its weight is as high.
+    assert how.fitted["cut"][0] == (19 if most == 1 else 20 - uncut.sum())
 
 
 def test_empty_bins_and_lost_rows_are_counted() -> None:
