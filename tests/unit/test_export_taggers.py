@@ -17,13 +17,16 @@ SYSTEMS: dict[str, tuple[str, Values]] = {
     "rnn": ("rnn", {"particles": 20}),
     "efp": ("efp", {"edges": 3, "particles": 16}),
     "particlenet lite": ("particlenet", {"size": "lite"}),
-}
+    "particle transformer": ("particle_transformer", {"embed": (16, 24), "pair_embed": (8,), "heads": 4, "blocks": 1,
+                                                      "class_blocks": 1}),
+}  # fmt: skip
 # These take minutes together.
 MORE: dict[str, tuple[str, Values]] = {
     "efn": ("efn", {}),
     "pfn turned": ("pfn", {"turned": True, "ids": "charge", "encoding": "number"}),
     "particlenet dropped": ("particlenet", {"size": "lite", "phantom": "drop", "features": "full"}),
     "particlenet full": ("particlenet", {"size": "full"}),
+    "particle transformer full": ("particle_transformer", {"features": "full"}),
     "deepjet": ("deepjet", {}),
     "deepjet sets": ("deepjet", {"network": "sets", "width": 32, "layers": 2}),
     "deepjet dense": ("deepjet", {"network": "dense", "width": 32, "layers": 2}),

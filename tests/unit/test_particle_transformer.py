@@ -1,7 +1,6 @@
 """Particle Transformer: order, padding and gaps do not matter, jets of little are no trouble, numbers are exact."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +9,10 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from jetscale.data.batch import batch
-from jetscale.evaluate import onnx
 from jetscale.nn.pairs import Legs, PairNorm, pair_features
 from jetscale.nn.places import Ragged, taken
 from jetscale.nn.transformer import ParticleBlock
 from jetscale.physics import constituents, kinematics
-from jetscale.run import resolve
 from jetscale.systems.particle_transformer import ParticleTransformer
 from jetscale.task import At, Batch
 
@@ -155,22 +152,6 @@ def test_tracing_and_running_are_one_function(name: str, monkeypatch: pytest.Mon
     assert torch.allclose(net(*tensors), flat, atol=1e-5)
     jet, particle, mask = tensors
     assert torch.allclose(net(jet, *spread_out(particle, mask)), flat, atol=1e-5)
-
-
-def test_its_graph_agrees_with_torch(tmp_path: Path) -> None:
-    task = {**SMALL, "features": "full", "blocks": 1, "class_blocks": 1, "pair_embed": (8,)}
-    values = {"system": "particle_transformer", "task": task, "stream": {"samples": {"toy": {"events": "toy"}}}}
-    run = resolve([("test", values)], "test").run
-    net, file = seasoned(run.task), tmp_path / "network.onnx"
-    found = onnx.write(run, net, file, "none")
-    assert found.events > 60 and found.undecided == 0
-    scorer = onnx.Scorer(run, net, onnx._asked(run, net, rows(run.task, 1)))
-    jets = onnx._tensors(scorer, rows(run.task, 7, 5))
-    # Fewer slots than particles, one, none, and jets of a single particle in many slots.
-    cases = [tuple(one[:, :slots] if one.dim() > 1 else one for one in jets) for slots in (100, 5, 1, 0)]
-    first = [torch.arange(one.shape[1]) == 0 if one.dim() > 1 else one for one in jets]
-    cases.append(tuple(one & only if one.dtype == torch.bool else one for one, only in zip(jets, first, strict=True)))
-    assert onnx.compare(file, scorer, cases).events == 35
 
 
 @pytest.mark.parametrize("name", TASKS)
