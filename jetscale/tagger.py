@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from jetscale import labels, tagging
 from jetscale.aggregates import Fractions, Within
+from jetscale.errors import DataError
 from jetscale.physics import toy_jets
 from jetscale.schema import EVENT_ID, JET_LABEL, PROBABILITY, WEIGHT, Column, Schema, flat
 from jetscale.task import Aggregate, Batch, Task
@@ -111,7 +112,13 @@ class Tagger(Task):
                                                label_smoothing=self.label_smoothing)}  # fmt: skip
 
     def score(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The probability of each class."""
+        """The probability of each class.
+
+        Raises:
+            DataError: inputs that are not finite, or not within what their columns may hold.
+        """
+        if not torch.compiler.is_exporting():
+            self._look(batch)
         probability_BK = net(*self.tensors(batch)).float().softmax(-1)
         return {f"{PROBABILITY}{name}": probability_BK[:, number] for number, name in enumerate(self.classes)}
 
@@ -141,6 +148,13 @@ class Tagger(Task):
         columns["jet_label"] = pa.array([labels.code(held[place]) for place in columns.pop("place").to_pylist()])
         arrays = [columns[column.name].cast(column.arrow) for column in self.columns.each()]
         return pa.table(arrays, schema=self.columns.arrow)
+
+    def _look(self, batch: Batch) -> None:
+        looked = Within(self.inputs)
+        for name, odd in zip(looked.names, looked.sums(batch)["odd"].tolist(), strict=True):
+            if odd:
+                raise DataError(f"{odd:g} values of {name!r} are not finite, or outside of what it may hold",
+                                where=name, cure="leave these rows out with stream.select, or mend them")  # fmt: skip
 
     def _lookup(self, device: torch.device) -> Tensor:
         """The class of every code from -1 to one above the last, int64."""

@@ -15,9 +15,11 @@ from jetscale.aggregates import Within
 from jetscale.cli import main
 from jetscale.config import Values, dump_yaml
 from jetscale.data.batch import batch
+from jetscale.data.split import part_of
 from jetscale.errors import DataError
 from jetscale.evaluate.score import score
 from jetscale.events import Events
+from jetscale.stream import Split
 from jetscale.systems.particlenet import ParticleNet
 from jetscale.systems.pfn import PFN
 from jetscale.systems.rnn import RNN
@@ -55,11 +57,11 @@ def put(folder: Path, column: str, change: Change) -> None:
     pq.write_table(changed, file, row_group_size=2500)
 
 
-def train(folder: Path, system: str) -> int:
+def train(folder: Path, system: str, validation: float = 0) -> int:
     """A training of a second."""
     values = {"system": system, "task": {"classes": CLASSES, **TASKS[system]}, "horizon": {"epochs": 1},
               "stream": {"samples": {"toy": {"events": str(folder / "toy")}},
-                         "split": {"train": 1, "validation": 0, "test": 0}},
+                         "split": {"train": 1 - validation, "validation": validation, "test": 0}},
               "scale": {"engine": "torch", "launch": "here", "events_per_step": 100},
               "track": {"wandb": False}}  # fmt: skip
     (folder / "job.yaml").write_text(dump_yaml({"train": values}))
@@ -93,9 +95,19 @@ def test_odd_jets_are_not_trained_on(kind: str, tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "run").exists() or not is_complete(tmp_path / "run")
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_odd_jets_are_not_validated_on(value: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Events.write(toy(), tmp_path / "toy", rows_per_shard=100)
+    id_B = pq.read_table(tmp_path / "toy" / SHARD, partitioning=None)["event_id"].to_numpy()
+    (row, *_) = np.flatnonzero(part_of(id_B, Split(train=0.5, validation=0.5, test=0)) == 1)
+    put(tmp_path / "toy", "particle_eta", lambda rows: rows[row].__setitem__(0, value))
+    assert train(tmp_path, "particlenet", 0.5) == 1
+    assert "1 values of 'particle_eta' are not finite" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("column", "change", "said"), [
-    ("particle_eta", inner(math.inf), r"'particle_eta' has 1 values that are not finite"),
-    ("particle_pt", inner(-5.0), r"'particle_pt' has 1 values outside 0 to inf"),
+    ("particle_eta", inner(math.inf), r"1 values of 'particle_eta' are not finite"),
+    ("particle_pt", inner(-5.0), r"1 values of 'particle_pt' are not finite, or outside"),
     ("particle_pdg", inner(3122), r"1 particles are of none of the 14 species that are known"),
     ("particle_phi", lambda rows: rows[3].pop(), r"particle_phi has \d+"),
 ])  # fmt: skip
