@@ -243,13 +243,19 @@ def _note(file: Path) -> dict[str, Any] | None:
     return note if isinstance(note, dict) else None
 
 
+def _job_of(note: dict[str, Any], file: Path) -> Job:
+    """The job that made a shard; jets of before there was a field had straight tracks."""
+    values: Values = note["job"]
+    return _job({"field": 0, **values} if "jets_of" in values and values.get("tracks", True) else values, str(file))
+
+
 def _refuse_other(job: Job, out: Path) -> None:
     cure = "choose another --out"
     notes = {file: note for file in sorted(out.glob("*.parquet")) if (note := _note(file))}
     if (out / MANIFEST).exists() and not notes:
         raise ConfigError("holds a sample that jetscale generate did not make", where=str(out), cure=cure)
     for file, note in notes.items():
-        lines = difference(_job(note["job"], str(file)), job)
+        lines = difference(_job_of(note, file), job)
         if lines:
             shown = "\n  ".join(lines)
             raise ConfigError(f"holds a sample made from another job:\n  {shown}", where=str(out),

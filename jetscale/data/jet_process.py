@@ -80,6 +80,7 @@ class JetJob(Config):
     seed: Annotated[int, Field(ge=0)]
     energy: Positive = 13_000.0  # GeV, of the two proton beams together
     tracks: bool = True  # whether columns say where tracks and the decays of heavy hadrons lie
+    field: NotNegative = 3.8  # T, along the beam, in which tracks bend; it changes nothing but impact parameters
     mpi: bool = True  # further interactions of the same two protons: 2.5 times slower, and more real
     min_acceptance: Annotated[float, Field(gt=0, lt=1)] = 0.0005  # fewer jets than this per event: an error
     pythia: dict[str, bool | int | float | str] = {}  # any other setting of Pythia's
@@ -106,8 +107,12 @@ class JetJob(Config):
         return ""
 
     def digest(self) -> str:
-        """Twelve hex digits that name the jets; defaults are left out, so that a new key renames no old sample."""
-        return digest(self.model_dump(mode="json", exclude_defaults=True))
+        """Twelve hex digits that name the jets; defaults are left out, so that a new key renames no old sample.
+
+        The field is left out where no tracks feel it, and else never: jets of old, with straight tracks, have others.
+        """
+        given = self.model_dump(mode="json", exclude_defaults=True, exclude={"field"})
+        return digest(given | ({"field": self.field} if self.tracks else {}))
 
     @property
     def hardest_gev(self) -> float:

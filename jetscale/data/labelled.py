@@ -161,7 +161,8 @@ def _table(particles: Produced, polar_J4: Floats, jet_I: Ints, row_I: Ints, job:
         track_I &= np.hypot(made_I3[:, 0], made_I3[:, 1]) < TRACK_MM
         noise = draws.standard_normal((int(track_I.sum()), 2))
         azimuth_I = polar_J4[jet_I[track_I], 2]
-        seen = impact(made_I3[track_I], particles.p4_N4[row_I[track_I], :3], azimuth_I, noise)
+        p_I3 = particles.p4_N4[row_I[track_I], :3]
+        seen = impact(made_I3[track_I], p_I3, charge_I[track_I], job.field, azimuth_I, noise)
         for name, values in zip(IMPACT.names, seen, strict=True):
             particle[name] = np.zeros(len(row_I))
             particle[name][track_I] = values

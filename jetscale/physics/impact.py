@@ -1,7 +1,8 @@
 """Impact parameters and flight distances as a simple detector would measure them. Indices: I track, V vertex.
 
-Lengths are in mm and momenta in GeV; the hard collision is at the origin. Tracks are straight lines: within the few mm
-that heavy hadrons fly, a field of some tesla bends them by less than the resolution. Resolutions are one term of the
+Lengths are in mm and momenta in GeV; the hard collision is at the origin. Tracks are helices in a uniform field along
+the beam (T), on circles of radius pt / (0.3 B |q|) m across it: in 10 mm a track of 1 GeV leaves its tangent by 0.06 mm
+at 3.8 T, almost as much as its resolution. What has not decayed yet flies straight. Resolutions are one term of the
 detector and one of multiple scattering, added in squares:
 
     d0: 0.010 mm and 0.070 mm GeV / pt        dz: 0.020 mm and 0.100 mm GeV / pt
@@ -23,6 +24,7 @@ D0_MM, D0_SCATTER = 0.010, 0.070
 DZ_MM, DZ_SCATTER = 0.020, 0.100
 VERTEX_MM = 0.1
 NEVER = 1e-12
+BEND = 0.299792458e-3  # GeV / (T mm), of pt = BEND B R: the speed of light
 
 
 class Impact(NamedTuple):
@@ -43,22 +45,32 @@ class Flight(NamedTuple):
     d3d_error: Floats
 
 
-def impact(made_I3: Floats, p_I3: Floats, azimuth_I: Floats, noise_I2: Floats) -> Impact:
+def impact(
+    made_I3: Floats, p_I3: Floats, charge_I: Floats, field: float, azimuth_I: Floats, noise_I2: Floats
+) -> Impact:
     """Where tracks pass the collision, measured.
 
-    `made_I3` is where each was made (mm), `p_I3` its momentum (GeV), `azimuth_I` that of the axis of its jet (rad) and
-    `noise_I2` numbers from a normal distribution, for d0 and dz. d0 is positive where the point of closest approach
-    across the beam lies on the jet's side of the collision, so that tracks of what flew along the jet are positive and
-    those of the collision itself as often one as the other. dz is along the beam, at that point.
+    `made_I3` is where each was made (mm), `p_I3` its momentum there (GeV), `charge_I` its charge, `field` that along z
+    (T), `azimuth_I` the azimuth of the axis of its jet (rad) and `noise_I2` numbers from a normal distribution, for d0
+    and dz. d0 is positive where the point of closest approach across the beam lies on the jet's side of the collision,
+    so that tracks of what flew along the jet are positive and those of the collision itself as often one as the other.
+    dz is along the beam, at that point.
     """
     pt_I = np.maximum(np.hypot(p_I3[:, 0], p_I3[:, 1]), NEVER)
     x_I, y_I = p_I3[:, 0] / pt_I, p_I3[:, 1] / pt_I
     along_I = made_I3[:, 0] * x_I + made_I3[:, 1] * y_I
-    aside_I = made_I3[:, 1] * x_I - made_I3[:, 0] * y_I  # closest approach = aside * (-y, x)
+    aside_I = made_I3[:, 1] * x_I - made_I3[:, 0] * y_I
+    # Seen along the track, where it was made, the centre of its circle lies at 1 / curve to the right.
+    curve_I = BEND * field * charge_I / pt_I
+    turn_I = np.arctan2(curve_I * along_I, 1 - curve_I * aside_I)  # to the left, back to the closest approach
+    near_I = 2 * aside_I - curve_I * (along_I**2 + aside_I**2)
+    near_I /= 1 + np.hypot(curve_I * along_I, 1 - curve_I * aside_I)  # closest approach = near * (-y, x), as turned
+    back_I = np.where(curve_I == 0, along_I, turn_I / np.where(curve_I == 0, 1, curve_I))  # length of the arc
     error_I, error_z_I = np.hypot(D0_MM, D0_SCATTER / pt_I), np.hypot(DZ_MM, DZ_SCATTER / pt_I)
-    side_I = np.where(np.sin(azimuth_I) * x_I - np.cos(azimuth_I) * y_I >= 0, 1.0, -1.0)
-    d0_I = side_I * (aside_I + error_I * noise_I2[:, 0])
-    dz_I = made_I3[:, 2] - along_I * p_I3[:, 2] / pt_I + error_z_I * noise_I2[:, 1]
+    heading_I = np.arctan2(y_I, x_I) + turn_I
+    side_I = np.where(np.sin(azimuth_I - heading_I) >= 0, 1.0, -1.0)
+    d0_I = side_I * (near_I + error_I * noise_I2[:, 0])
+    dz_I = made_I3[:, 2] - back_I * p_I3[:, 2] / pt_I + error_z_I * noise_I2[:, 1]
     return Impact(d0_I, error_I, dz_I, error_z_I)
 
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jetscale import labels
-from jetscale.config import build
+from jetscale.config import build, digest
 from jetscale.data import generate as room
 from jetscale.data import pythia
 from jetscale.data.generate import columns, generate, load, make_table
@@ -421,6 +421,25 @@ def test_another_job_in_an_old_folder_is_refused_with_the_difference(tmp_path, h
         list(generate(events, tmp_path))
     assert "jets_of: bottom -> (absent)" in str(caught.value)
     assert len(pq.read_table(tmp_path / "shard-00000.parquet")) == 5
+
+
+def test_straight_tracks_of_old_are_not_mixed_with_bent_ones(tmp_path, here):
+    """A sample of before there was a field says nothing of one."""
+    list(generate(job_of(events=5), tmp_path))
+    file = tmp_path / "shard-00000.parquet"
+    table = pq.read_table(file)
+    note = json.loads(table.schema.metadata[b"jetscale.generate"])
+    del note["job"]["field"]
+    pq.write_table(table.replace_schema_metadata({"jetscale.generate": json.dumps(note)}), file)
+    with pytest.raises(ConfigError, match=r"field: 0\.0 -> 3\.8"):
+        list(generate(job_of(events=5), tmp_path))
+
+
+def test_jets_are_named_by_the_field_where_tracks_feel_it():
+    bent, straight = job_of(), job_of(field=0)
+    old = digest(bent.model_dump(mode="json", exclude_defaults=True))
+    assert len({bent.digest(), straight.digest(), old}) == 3
+    assert job_of(tracks=False).digest() == job_of(tracks=False, field=0).digest()
 
 
 def test_windows_that_hardly_any_jet_is_in_are_an_error(monkeypatch):
