@@ -294,12 +294,21 @@ def _scorings(given: Sequence[Path], constants: dict[str, float]) -> dict[str, _
     if constants and classical:
         raise ConfigError("a classical method reads no constants", where=f"{PREFIX}{classical[0]}",
                           cure="score with it alone, without --constant")  # fmt: skip
+    if sample := next((one for one in runs if _is_sample(one)), None):
+        raise ConfigError("is a sample and no run, and jetscale score takes one sample", where=str(sample),
+                          cure="score it by a command of its own, with another --out")  # fmt: skip
     _trained(runs)
     _names([*runs, *map(Path, classical)])
     teams = _teams(runs) if runs else {}
     found = {name: _Scoring(", ".join(map(str, team)), partial(scoring, team, constants=constants))
              for name, team in teams.items()}  # fmt: skip
     return found | {name: _Scoring(f"{PREFIX}{name}", partial(scoring_classical, name)) for name in classical}
+
+
+def _is_sample(where: Path) -> bool:
+    from jetscale.events import MANIFEST, SHIPPED
+
+    return str(where).startswith(SHIPPED) or (where / MANIFEST).is_file()
 
 
 def _teams(runs: Sequence[Path]) -> dict[str, list[Path]]:

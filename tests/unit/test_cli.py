@@ -259,6 +259,15 @@ def test_raw_samples_are_scored_for_every_run(run, room, tmp_path):
     assert [f"{place.parent.name}/{place.name}" for place in places] == ["one/fresh", "one/toy", "two/fresh", "two/toy"]
 
 
+@pytest.mark.parametrize("second", ["{room}/toy", "shipped:qcd"])
+def test_score_takes_one_sample_and_says_so(run, room, tmp_path, second):
+    second = second.format(room=room)
+    code, _, err = run("score", f"{room}/one", "--events", f"{room}/fresh", second, "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert f"{second}: is a sample and no run, and jetscale score takes one sample" in err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_different_samples_of_one_name_cannot_be_told_apart(run, room, tmp_path):
     Events.write(Assigner().toy(20, 3), tmp_path / "fresh")
     code, _, err = run("report", f"{room}/one", "--events", f"{room}/fresh", f"{tmp_path}/fresh",
