@@ -15,7 +15,7 @@ UNKNOWN = -1
 MEANING: Mapping[str, str] = MappingProxyType(
     {
         "qcd": "quark or gluon, which of them is not said",
-        "quark": "light quark: u, d, s",
+        "quark": "light quark: u, d, s; in EnergyFlow's archives with b and c, any quark",
         "gluon": "gluon",
         "charm": "c quark",
         "bottom": "b quark",

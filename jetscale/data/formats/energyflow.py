@@ -1,7 +1,8 @@
 """EnergyFlow's quark and gluon jets, Komiske, Metodiev and Thaler, Zenodo 3164691 and 3066475: .npz of padded arrays.
 
 `X` (N, M, 4) holds the particles' pt (GeV), rapidity, azimuth and PDG id, padded with zeros; `y` (N,) is 1 of a quark
-and 0 of a gluon. The file has no jets' momenta: each is the sum of its particles.
+and 0 of a gluon. In the archives `withbc` the quark may be c or b too, which nothing tells: the label is `quark`.
+The file has no jets' momenta: each is the sum of its particles.
 """
 
 from __future__ import annotations
