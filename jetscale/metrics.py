@@ -156,13 +156,17 @@ def event_accuracy(table: Table) -> float:
 
 
 def roc(score_B: Floats, positive_B: Bools, weight_B: Floats) -> tuple[Floats, Floats]:
-    """Efficiencies (of negatives, of positives) of every cut `score >= t`, none to all; equal scores are one cut."""
+    """Efficiencies (of negatives, of positives) of every cut `score >= t`, none to all; equal scores are one cut.
+
+    NaN where one kind has no weight, or a score that has weight is NaN: no cut would say on which side it lies.
+    """
     order_B = np.argsort(score_B, kind="stable")[::-1]
     score_B, positive_B, weight_B = score_B[order_B], positive_B[order_B], weight_B[order_B]
     last_B = np.append(score_B[1:] != score_B[:-1], True)[: len(score_B)]
     passed = [np.cumsum(np.where(kind_B, weight_B, 0.0))[last_B] for kind_B in (~positive_B, positive_B)]
     negatives, positives = (np.concatenate(([0.0], sums)) for sums in passed)
-    if not (negatives[-1] > 0 and positives[-1] > 0):
+    odd = bool(np.isnan(score_B[weight_B != 0]).any())
+    if odd or not (negatives[-1] > 0 and positives[-1] > 0):
         return np.full(len(negatives), np.nan), np.full(len(positives), np.nan)
     return negatives / negatives[-1], positives / positives[-1]
 

@@ -123,13 +123,13 @@ class Tagger(Task):
         return {f"{PROBABILITY}{name}": probability_BK[:, number] for number, name in enumerate(self.classes)}
 
     def figures(self, scored: pa.Table) -> dict[str, float]:
-        """Accuracy, AUC and rejections of jets of known class."""
+        """Accuracy, AUC and rejections of jets of known class; NaN where only a bound of a rejection is known."""
         probability_BK = np.stack([flat(scored[f"{PROBABILITY}{name}"]) for name in self.classes], axis=1)
         code_B = flat(scored["jet_label"]).astype(np.int64)
         class_B = self._lookup(torch.device("cpu")).numpy()[code_B.clip(-1, len(labels.NAMES)) + 1]
         known_B = class_B >= 0
         return dict(tagging.figures(probability_BK[known_B].astype(np.float64), class_B[known_B],
-                                    flat(scored["weight"])[known_B], list(self.classes)))  # fmt: skip
+                                    flat(scored["weight"])[known_B], list(self.classes), bounds=False))  # fmt: skip
 
     def filters(self, net: nn.Module, batch: Batch) -> Filters | None:
         """Latent variables that are functions of a particle's place, as far out as jets reach; None without such."""

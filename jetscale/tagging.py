@@ -103,11 +103,13 @@ def calibration(probability_B: Floats, own_B: Bools, weight_B: Floats, bins: int
     return found
 
 
-def figures(probability_BK: Floats, class_B: Ints, weight_B: Floats, classes: Sequence[str]) -> Mapping[str, float]:
+def figures(probability_BK: Floats, class_B: Ints, weight_B: Floats, classes: Sequence[str], *,
+            bounds: bool = True) -> Mapping[str, float]:  # fmt: skip
     """Accuracy, and of every class but the first, against the first: AUC and 1/eps_B at 30 and 50 % signal efficiency.
 
     Of two classes the names are plain (`auc`, `rejection_30`), of more they end in the signal's (`auc_top`), and `auc`
-    is the mean over these.
+    is the mean over these. Without `bounds` a rejection of which only a lower bound is known is NaN: a bound says how
+    many jets there are, and is not to be compared with values.
     """
     found = {"accuracy": accuracy(probability_BK, class_B, weight_B)}
     of_class: dict[str, dict[str, float]] = {}
@@ -117,7 +119,8 @@ def figures(probability_BK: Floats, class_B: Ints, weight_B: Floats, classes: Se
         signal_B, weights = class_B[rows_B] == number, weight_B[rows_B]
         of_class[name] = {"auc": auc(score_B, signal_B, weights)}
         for at in EFFICIENCIES:
-            of_class[name][f"rejection_{100 * at:.0f}"] = rejection(score_B, signal_B, weights, at).value
+            found_at = rejection(score_B, signal_B, weights, at)
+            of_class[name][f"rejection_{100 * at:.0f}"] = np.nan if found_at.bound and not bounds else found_at.value
     if len(classes) == 2:
         return {**found, **of_class[classes[1]]}
     ended = {f"{figure}_{name}": value for name, own in of_class.items() for figure, value in own.items()}

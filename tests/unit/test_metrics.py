@@ -93,6 +93,15 @@ def test_turning_the_scores_round_turns_the_auc_round(seed):
     assert metrics.auc(-events.mass_B, events.signal, events.weight_B) == pytest.approx(1 - forth, abs=1e-12)
 
 
+@pytest.mark.parametrize("turned", [1, -1])
+def test_scores_that_are_no_numbers_have_no_auc(turned):
+    positive = np.array([True, True, False, False])[::turned]
+    assert np.isnan(metrics.auc(np.full(4, np.nan), positive, np.ones(4)))
+    one_odd = np.array([0.3, np.nan, 0.2, 0.1])
+    assert np.isnan(metrics.auc(one_odd, np.array([True, True, False, False]), np.ones(4)))
+    assert metrics.auc(one_odd, np.array([True, True, False, False]), np.array([1.0, 0.0, 1.0, 1.0])) == 1.0
+
+
 def test_negative_weights_count_in_the_auc():
     events = table([3, 2, 1, 2], [5, 5, 0, 0], [2, -1, 1, 1])
     assert metrics.mass_auc(events) == pytest.approx((2 * 2 - 1 * 1.5) / 2)

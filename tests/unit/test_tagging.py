@@ -1,9 +1,12 @@
 """Figures of taggers against counting by hand."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from jetscale import tagging
+from jetscale.labels import code
+from jetscale.systems.pfn import PFN
 
 
 def test_the_discriminant_adds_the_background_classes() -> None:
@@ -84,3 +87,16 @@ def test_classes_count_alike_whatever_their_cross_sections() -> None:
     probability = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]])
     assert tagging.accuracy(probability, kind[:4], weight[:4]) == pytest.approx((0.5 + 0.0) / 2)
     assert np.isnan(tagging.accuracy(probability[:0], kind[:0], weight[:0]))
+
+
+def test_bounds_are_no_values_where_they_would_be_compared() -> None:
+    probability = np.array([[1.0, 0.0]] * 100 + [[0.0, 1.0]] * 50)
+    given = probability, np.arange(150) // 100, np.ones(150), ["qcd", "top"]
+    assert tagging.figures(*given)["rejection_50"] == pytest.approx(100 / 1.14)
+    found = tagging.figures(*given, bounds=False)
+    assert np.isnan(found["rejection_50"]) and found["auc"] == 1.0
+    label = np.where(given[1] == 1, code("top"), code("qcd")).astype(np.int8)
+    scores = {"probability_qcd": probability[:, 0], "probability_top": probability[:, 1]}
+    table = pa.table({"weight": np.ones(150), "jet_label": label, **scores})
+    task = PFN(classes={"qcd": ("qcd",), "top": ("top",)})
+    assert np.isnan(task.figures(table)["rejection_50"]) and task.figures(table)["auc"] == 1.0
