@@ -151,6 +151,8 @@ def test_runs_of_several_systems_stand_in_one_table(tmp_path: Path) -> None:
     outside = [one["outside"] for one in found["camera"]["images"].values()]
     assert len(outside) == 2 and 0 < min(outside) < max(outside) < 0.2
     assert sum(one["jets"] for one in found["camera"]["images"].values()) == 400
+    twice = images.seen([Scored("camera", Events.open(tmp_path / "toy"), tmp_path / "camera")] * 2)["camera"]
+    assert {name: one["jets"] for name, one in twice.numbers().items()} == {"gluon": 400, "quark": 400}
     assert found["small"]["filters"]["all"] == 6 and 0.4 < found["small"]["filters"]["radius"] <= 1.2
     text = (tmp_path / "out" / "index.html").read_text()
     rows = [text[text.index(f"</span>{run}</td>") :].split("</tr>")[0] for run in SYSTEMS]
@@ -199,8 +201,8 @@ def test_mean_images_are_those_of_the_classes_and_lie_where_jets_do() -> None:
     image = torch.zeros(4, 1, 8, 8)
     image[0, 0, 6, 4], image[1, 0, 6, 4], image[2, 0, 1, 1], image[3] = 1.0, 3.0, 5.0, torch.nan
     given = Pictures(image, torch.tensor([0.0, 0.4, 0.1, 1.0]), 0.8, ("pt",))
-    weight = np.array([3.0, 1.0, 2.0, 1.0])
-    one = images.means(given, np.array([0, 0, 1, -1]), weight, ["qcd", "top", "none"])
+    weight = torch.tensor([3.0, 1.0, 2.0, 1.0])
+    one = images.means(given, torch.tensor([0, 0, 1, -1]), weight, ["qcd", "top", "none"])
     assert one.numbers() == {"qcd": {"outside": pytest.approx(0.1), "jets": 2},
                              "top": {"outside": pytest.approx(0.1), "jets": 1}}  # fmt: skip
     assert one.classes["qcd"].image_CNN[0, 6, 4] == 1.5 and one.classes["qcd"].image_CNN.sum() == 1.5

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from jetscale.evaluate.compare import Scored
 from jetscale.evaluate.figures import panels
@@ -16,12 +18,12 @@ from jetscale.evaluate.score import looked_at
 from jetscale.metrics import Floats
 from jetscale.tagger import Pictures, Tagger
 
-JETS = 2000  # that are looked at
+JETS = 1000  # of each sample that are looked at
 DECADES = 4  # of brightness that are told apart
 IMAGES = (
-    f"Mean images of the first {JETS:,} jets of the sample at most, a row for each run and each part of its images. "
-    "All panels of a row have one scale, whose colours are decades apart; what is darker than the last is black. Said "
-    "above is which share of the jets' pt lies outside of the image, where the network does not see it."
+    f"Mean images of the first {JETS:,} jets of every sample at most, a row for each run and each part of its images. "
+    f"The panels of a row have one logarithmic scale over {DECADES} decades, and what is darker is black. Said above "
+    "is which share of the jets' pt lies outside of the image, where the network does not see it."
 )
 
 
@@ -47,28 +49,42 @@ class Seen(NamedTuple):
 
 def seen(scored: Sequence[Scored]) -> dict[str, Seen]:
     """The mean images of every run whose network looks at some, by run; of one run alone, not of folds."""
-    found: dict[str, Seen] = {}
-    for one in scored:
-        if one.run_dir is None or one.run_name in found:
-            continue
-        run, _, batch = looked_at(one.run_dir, one.events, JETS)
-        pictures = run.task.pictures(batch) if isinstance(run.task, Tagger) else None
-        if isinstance(run.task, Tagger) and pictures is not None:
-            class_B = run.task.class_of(batch).numpy()
-            found[one.run_name] = means(pictures, class_B, batch["weight"].double().numpy(), list(run.task.classes))
+    found = {}
+    for run in dict.fromkeys(one.run_name for one in scored):
+        if (one := _of_run([one for one in scored if one.run_name == run])) is not None:
+            found[run] = one
     return found
 
 
-def means(pictures: Pictures, class_B: np.ndarray, weight_B: Floats, names: Sequence[str]) -> Seen:
+def _of_run(samples: Sequence[Scored]) -> Seen | None:
+    """All samples together: a class may have one of its own."""
+    parts: list[tuple[Pictures, Tensor, Tensor]] = []
+    for one in samples:
+        if one.run_dir is None:
+            return None
+        run, _, batch = looked_at(one.run_dir, one.events, JETS)
+        pictures = run.task.pictures(batch) if isinstance(run.task, Tagger) else None
+        if not isinstance(run.task, Tagger) or pictures is None:
+            return None
+        parts.append((pictures, run.task.class_of(batch), batch["weight"]))
+        names = list(run.task.classes)
+    every, class_B, weight_B = zip(*parts, strict=True)
+    whole = every[0]._replace(image_BCNN=torch.cat([one.image_BCNN for one in every]),
+                              outside_B=torch.cat([one.outside_B for one in every]))  # fmt: skip
+    return means(whole, torch.cat(class_B), torch.cat(weight_B), names)
+
+
+def means(pictures: Pictures, class_B: Tensor, weight_B: Tensor, names: Sequence[str]) -> Seen:
     """Weighted means over the jets of every class (B); a class whose weights add up to nothing has none."""
-    image_BCNN = pictures.image_BCNN.double().numpy()
     classes = {}
     for number, name in enumerate(names):
-        rows = np.flatnonzero(class_B == number)
-        if (total := float(weight_B[rows].sum())) > 0:
-            share = weight_B[rows] / total
-            outside = float(share @ pictures.outside_B.double().numpy()[rows])
-            classes[name] = Mean(np.tensordot(share, image_BCNN[rows], 1), outside, len(rows))
+        rows_X = (class_B == number).nonzero()[:, 0]
+        weight_X = weight_B[rows_X].double()
+        if (total := float(weight_X.sum())) > 0:
+            image_XCNN = pictures.image_BCNN[rows_X].double()
+            image_CNN = torch.tensordot(weight_X / total, image_XCNN, 1).numpy()
+            outside = float(weight_X @ pictures.outside_B[rows_X].double()) / total
+            classes[name] = Mean(image_CNN, outside, len(rows_X))
     return Seen(classes, pictures.reach, pictures.parts)
 
 
