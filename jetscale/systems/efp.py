@@ -22,6 +22,7 @@ from jetscale.tagger import Tagger
 from jetscale.task import NOTHING, Aggregate, Batch, Fitted
 
 MOMENTUM = ("pt", "eta", "phi", "mass")
+JETS = 50  # at a time: their arrays of angles stay small
 
 
 @final
@@ -29,7 +30,10 @@ class EFP(Tagger):
     """Tell classes of jets apart by a weighted sum of polynomials of energies and angles."""
 
     classes: dict[str, tuple[str, ...]] = {"gluon": ("gluon",), "quark": ("quark",)}
-    edges: int = Field(4, gt=0, le=6, description="most edges of a graph: its degree in the angles")
+    edges: int = Field(
+        4, gt=0, le=6, description="most edges of a graph: 1000 jets of 64 particles take a core 2 s at 4, 4 s at 5, "
+        "40 s at 6; with it grow the polynomials, from 35 to 101 and 313"
+    )  # fmt: skip
     beta: float = Field(0.5, gt=0, description="power of the angles")
     particles: int = Field(64, gt=0, description="the hardest particles that are looked at")
 
@@ -86,7 +90,11 @@ def polynomials(task: EFP, particle_BP4: Tensor, mask_BP: Tensor) -> Tensor:
     columns = dict(zip(MOMENTUM, picked_BP4.unbind(-1), strict=True))
     share_BP, place_BP2 = centred(columns, mask_BP.gather(1, order_BP))
     graphs = efp.basis(task.edges)
-    single = efp.polynomials(share_BP, place_BP2, dict.fromkeys(one for graph in graphs for one in graph), task.beta)
+    connected = dict.fromkeys(one for graph in graphs for one in graph)
+    at_once = len(share_BP) if torch.compiler.is_exporting() else JETS
+    parts = [efp.polynomials(*one, connected, task.beta)
+             for one in zip(share_BP.split(at_once), place_BP2.split(at_once), strict=True)]  # fmt: skip
+    single = {graph: torch.cat([part[graph] for part in parts]) for graph in connected}
     return torch.stack([torch.stack([single[one] for one in graph]).prod(0) for graph in graphs], -1)
 
 

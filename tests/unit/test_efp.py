@@ -9,22 +9,23 @@ import torch
 
 from jetscale.data.batch import batch
 from jetscale.physics import efp
-from jetscale.systems.efp import EFP
+from jetscale.systems.efp import EFP, polynomials
 from jetscale.task import At
 
 
 def test_there_are_as_many_graphs_as_were_counted() -> None:
     # arXiv:1712.07124, table 1: connected ones, and all with at most so many edges (less the one without any).
-    assert [len(efp.connected(edges)) for edges in range(1, 6)] == [1, 2, 5, 12, 33]
-    assert [len(efp.basis(most)) for most in range(1, 6)] == [1, 4, 12, 35, 101]
+    assert [len(efp.connected(edges)) for edges in range(1, 7)] == [1, 2, 5, 12, 33, 103]
+    assert [len(efp.basis(most)) for most in range(1, 7)] == [1, 4, 12, 35, 101, 313]
+    assert len(set(efp.basis(6))) == 313 and efp.basis(6) is efp.basis(6)
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.5])
 def test_the_sums_are_those_of_the_definition(beta: float) -> None:
     dice = np.random.default_rng(1)
     share, place = dice.dirichlet(np.ones(4)), dice.normal(0, 0.3, (4, 2))
-    angle = np.maximum(np.linalg.norm(place[:, None] - place[None], axis=-1), 1e-8) ** beta
-    graphs = [graph for edges in range(1, 5) for graph in efp.connected(edges) if max(map(max, graph)) < 4]
+    angle = np.linalg.norm(place[:, None] - place[None], axis=-1) ** beta
+    graphs = [graph for edges in range(1, 7) for graph in efp.connected(edges) if max(map(max, graph)) < 4]
     found = efp.polynomials(torch.tensor(share)[None], torch.tensor(place)[None], graphs, beta)
     for graph in graphs:
         vertices = 1 + max(map(max, graph))
@@ -39,6 +40,24 @@ def test_the_simplest_is_the_mass() -> None:
     share, place = torch.tensor([[0.25, 0.75, 0.0]]), torch.tensor([[[0.0, 0.0], [0.3, 0.4], [9.0, 9.0]]])
     (graph,) = efp.connected(1)
     assert efp.polynomials(share, place, [graph], 2.0)[graph].item() == pytest.approx(2 * 0.25 * 0.75 * 0.25, rel=1e-6)
+
+
+@pytest.mark.parametrize("beta", [2.0, 1.0, 0.5, 0.1])
+def test_a_particle_has_no_angle_to_itself(beta: float) -> None:
+    share, place = torch.tensor([[0.5, 0.5, 0.0]]), torch.zeros(1, 3, 2, requires_grad=True)
+    found = efp.polynomials(share, place, efp.connected(1) + efp.connected(3), beta)
+    assert all(one.item() == 0 for one in found.values())
+    sum(found.values()).sum().backward()
+    assert torch.isfinite(place.grad).all()
+
+
+def test_many_jets_have_what_each_has_alone() -> None:
+    task = EFP(edges=3)
+    particle, mask = task.tensors(rows(task, 120, 4))
+    found = polynomials(task, particle, mask)
+    alone = torch.cat([polynomials(task, *one) for one in zip(particle.split(1), mask.split(1), strict=True)])
+    assert found.shape == (120, 12) and torch.allclose(found, alone, rtol=1e-5)
+    assert polynomials(task, particle[:0], mask[:0]).shape == (0, 12)
 
 
 def rows(task: EFP, n: int, seed: int):
