@@ -58,22 +58,6 @@ def pair_features(one: Legs, other: Legs) -> Tensor:
     )
 
 
-class PairNorm(ListNorm):
-    """Batch normalisation of a list (E, C) without padding, that passes over it once."""
-
-    def forward(self, x_EC: Tensor, mask_BN: Tensor | None = None) -> Tensor:
-        """(..., C) -> the same; lists with a mask as ListNorm has them."""
-        if mask_BN is not None:
-            return super().forward(x_EC, mask_BN)
-        scale_C, shift_C = self.weight.to(x_EC.dtype), self.bias.to(x_EC.dtype)
-        if not self.training or len(x_EC) < 2:
-            moments = (self.mean_C.to(x_EC.dtype), self.variance_C.to(x_EC.dtype))
-            return functional.batch_norm(x_EC, *moments, scale_C, shift_C, False, 0.0, self.eps)
-        out_EC, mean_C, rate_C = torch.native_batch_norm(x_EC, scale_C, shift_C, None, None, True, 0.0, self.eps)
-        self._remember(mean_C.detach(), (rate_C.detach() ** -2 - self.eps).clamp_min(0), len(x_EC))
-        return out_EC
-
-
 class PairEmbedding(nn.Module):
     """Features of pairs (E, 4) -> a number for each head (E, H), by layers with batch normalisation over real pairs and
     GELU; in single precision or better, whatever the precision of the weights."""
@@ -82,7 +66,7 @@ class PairEmbedding(nn.Module):
         super().__init__()
         widths = (len(FEATURES), *widths, heads)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.norms = nn.ModuleList(PairNorm(width) for width in widths)
+        self.norms = nn.ModuleList(ListNorm(width) for width in widths)
 
     def forward(self, x_EC: Tensor) -> Tensor:
         """(E, 4) float32 or double -> (E, H) in the same precision."""

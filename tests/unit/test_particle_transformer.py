@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from jetscale.data.batch import batch
-from jetscale.nn.pairs import Legs, PairNorm, pair_features
+from jetscale.nn.pairs import Legs, pair_features
 from jetscale.nn.places import Ragged, taken
 from jetscale.nn.transformer import ParticleBlock
 from jetscale.physics import constituents, kinematics
@@ -220,9 +220,6 @@ def test_gradients_are_those_of_differences() -> None:
     assert torch.autograd.gradcheck(lambda x: tuple(places.biases(x)), (numbers,))
     rows_M = torch.randn(40, 3, generator=dice, dtype=torch.float64).requires_grad_()
     assert torch.autograd.gradcheck(taken, (rows_M, places.slot_N))
-    norm = PairNorm(3).double()
-    x = torch.randn(9, 3, generator=dice, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(norm, (x,))
 
 
 def test_second_derivatives_are_refused() -> None:
