@@ -91,10 +91,12 @@ def polynomials(task: EFP, particle_BP4: Tensor, mask_BP: Tensor) -> Tensor:
     share_BP, place_BP2 = centred(columns, mask_BP.gather(1, order_BP))
     graphs = efp.basis(task.edges)
     connected = dict.fromkeys(one for graph in graphs for one in graph)
-    at_once = len(share_BP) if torch.compiler.is_exporting() else JETS
-    parts = [efp.polynomials(*one, connected, task.beta)
-             for one in zip(share_BP.split(at_once), place_BP2.split(at_once), strict=True)]  # fmt: skip
-    single = {graph: torch.cat([part[graph] for part in parts]) for graph in connected}
+    if torch.compiler.is_exporting():
+        single = efp.polynomials(share_BP, place_BP2, connected, task.beta)
+    else:
+        parts = [efp.polynomials(*one, connected, task.beta)
+                 for one in zip(share_BP.split(JETS), place_BP2.split(JETS), strict=True)]  # fmt: skip
+        single = {graph: torch.cat([part[graph] for part in parts]) for graph in connected}
     return torch.stack([torch.stack([single[one] for one in graph]).prod(0) for graph in graphs], -1)
 
 
