@@ -39,6 +39,20 @@ class FlowNetwork(nn.Module):
 
     def forward(self, x_BPC: Tensor, weight_BP: Tensor) -> Tensor:
         """(B, P, C) and (B, P) -> (B, K)."""
-        latent_BH = torch.einsum("bp,bph->bh", weight_BP, self.phi(x_BPC))
-        out: Tensor = self.f(latent_BH)
+        summed = self._padded if torch.compiler.is_exporting() else self._flat
+        out: Tensor = self.f(summed(x_BPC, weight_BP))
         return out
+
+    def _flat(self, x_BPC: Tensor, weight_BP: Tensor) -> Tensor:
+        """The sum over particles, (B, H), without any work on those of no weight; it is taken in float32 or better."""
+        counts_BP = weight_BP != 0
+        latent_NH = self.phi(x_BPC[counts_BP]) * weight_BP[counts_BP][:, None]
+        jet_N = counts_BP.nonzero()[:, 0]
+        wide_NH = latent_NH.to(torch.promote_types(latent_NH.dtype, torch.float32))
+        sum_BH = wide_NH.new_zeros(len(weight_BP), wide_NH.shape[1]).index_add(0, jet_N, wide_NH)
+        out_BH: Tensor = sum_BH.to(latent_NH.dtype)
+        return out_BH
+
+    def _padded(self, x_BPC: Tensor, weight_BP: Tensor) -> Tensor:
+        """The same for tracing."""
+        return torch.einsum("bp,bph->bh", weight_BP, self.phi(x_BPC))

@@ -37,6 +37,23 @@ def test_order_and_padding_do_not_matter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TASKS)
+def test_no_work_is_done_on_padding(name: str) -> None:
+    task = TASKS[name]
+    net, (particle, mask) = task.build(1), tensors(task)
+    mask[0] = False
+    seen = []
+    net.net.phi.register_forward_hook(lambda _, given, out: seen.append(given[0].shape[:-1]))
+    found = net(particle, mask)
+    assert seen == [(int(mask.sum()),)] and 0 < mask.sum() < mask.numel()
+    net.net._flat = net.net._padded
+    wanted = net(particle, mask)
+    assert torch.allclose(found, wanted, atol=1e-6 * float(wanted.detach().abs().max()))
+    ours, theirs = (torch.autograd.grad(one.square().sum(), list(net.parameters())) for one in (found, wanted))
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b, atol=1e-5 * float(b.abs().max()))
+
+
+@pytest.mark.parametrize("name", TASKS)
 def test_jets_of_one_particle_and_of_none_are_finite(name: str) -> None:
     task = TASKS[name]
     net, (particle, mask) = task.build(1), tensors(task, 2)
