@@ -199,6 +199,16 @@ ASSIGNMENT = Schema(
 )  # fmt: skip
 
 
+def rows_are(schema: Schema) -> str:
+    """What a row is: `jet` in samples of single jets, else `event`."""
+    return "jet" if "jet_pt" in schema and not schema["jet_pt"].of else "event"
+
+
+def plural(of: str) -> str:
+    """Several members of a collection."""
+    return "vertices" if of == "vertex" else f"{of}s"
+
+
 def lengths(table: pa.Table, collection: str, schema: Schema) -> np.ndarray:
     """Members of a collection in every event, (B,) int64.
 

@@ -44,6 +44,7 @@ def _checked(terminal: Terminal, where: Path) -> int:
     """Tell what is wrong with one sample, and how many errors there are."""
     from jetscale.data.check import checking
     from jetscale.events import locate, read_manifest
+    from jetscale.schema import Schema, plural, rows_are
 
     findings: list[Finding] = []
     try:
@@ -55,11 +56,12 @@ def _checked(terminal: Terminal, where: Path) -> int:
         return 1
     _list(terminal, findings)
     errors = sum(one.error for one in findings)
+    rows = plural(rows_are(Schema(columns=manifest.columns)))
     odd = f"{len(findings) - errors} {_plural(len(findings) - errors, 'warning')}"
     if errors:
         terminal.say(f"{where}: {errors} {_plural(errors, 'error')}, {odd}", "red")
     else:
-        terminal.say(f"{where}: {manifest.rows:,} events in {len(manifest.shards)} "
+        terminal.say(f"{where}: {manifest.rows:,} {rows} in {len(manifest.shards)} "
                      f"{_plural(len(manifest.shards), 'shard')} are what the manifest says"
                      f"{f'; {odd}' if findings else ''}", "green")  # fmt: skip
     return errors
@@ -94,13 +96,15 @@ def inspect(
     from jetscale.evaluate.inspect import page_place, table, write_page
     from jetscale.evaluate.profile import Profile
     from jetscale.events import Events
+    from jetscale.schema import plural, rows_are
 
     events = Events.open(given)
     place = out or page_place(given, events)
     check_out(place)
     terminal, profile = Terminal(stages=2), Profile(events)
-    with terminal.stage(f"looking at {len(events):,} events"):
-        tell(terminal, profile.steps(), len(events))
+    rows = plural(rows_are(events.schema))
+    with terminal.stage(f"looking at {len(events):,} {rows}"):
+        tell(terminal, profile.steps(), len(events), rows)
     with terminal.stage("drawing"):
         page = write_page(profile, place)
     terminal.console.width = max(terminal.console.width, WIDTH)

@@ -19,8 +19,10 @@ from rich.table import Table
 from jetscale.data.provenance import bad_files, parents, rejected, roots
 from jetscale.evaluate.figures import FAINT, INK, RUN_COLOURS, styled
 from jetscale.evaluate.page import template, versions
-from jetscale.evaluate.profile import NO_PLOT, Profile, Summary
+from jetscale.evaluate.profile import CODES, NO_PLOT, Profile, Summary
 from jetscale.events import SHIPPED, Events, write_text
+from jetscale.labels import name_of
+from jetscale.schema import plural, rows_are
 
 FOLDER = "_inspect"  # whoever reads a sample's directory as Parquet passes over names that begin so
 SIZE = (2.75, 1.85)
@@ -79,8 +81,9 @@ def _rows(profile: Profile) -> list[list[str]]:
 def _row(one: Summary) -> list[str]:
     column = one.quantity.column
     share = f"{100 * one.missing / one.entries:.3g} %" if one.missing else "-"
-    ends = [number(one.low), number(one.high)] if one.known else ["-", "-"]
-    mean = "-" if column.name in NO_PLOT else number(one.mean)
+    said = "{:.0f}".format if one.quantity.name in CODES else number
+    ends = [said(one.low), said(one.high)] if one.known else ["-", "-"]
+    mean = "-" if column.name in (*NO_PLOT, *CODES) else number(one.mean)
     return [one.quantity.name, column.of or "", column.dtype, column.unit, mean, *ends, share, f"{one.odd:,}",
             f"{one.entries:,}"]  # fmt: skip
 
@@ -102,7 +105,8 @@ def write_page(profile: Profile, place: Path) -> Path:
                   for title, some in _groups(profile).items()}  # fmt: skip
     seen, made_by = list(profile.summaries.values()), events.manifest.made_by
     text = template("inspect.html.j2").render(
-        events=events, rows=len(events), manifest=events.manifest, weights=profile.weights, groups=groups,
+        events=events, row=rows_are(events.schema), rows=len(events), manifest=events.manifest,
+        weights=profile.weights, groups=groups,
         unit=events.schema["weight"].unit if "weight" in events.schema else "",
         collections=[one for one in seen if one.quantity.kind == "length"],
         flags=[one for one in seen if one.flag],
@@ -118,15 +122,18 @@ def _groups(profile: Profile) -> dict[str, list[Summary]]:
     """What is drawn, by collection."""
     drawn = [one for one in profile.summaries.values() if one.quantity.name not in NO_PLOT and not one.flag]
     titles = dict.fromkeys(one.quantity.column.of for one in drawn)
-    return {f"{of}s" if of else "Events": [one for one in drawn if one.quantity.column.of == of] for of in titles}
+    whole = plural(rows_are(profile.events.schema)).capitalize()
+    return {plural(of) if of else whole: [one for one in drawn if one.quantity.column.of == of] for of in titles}
 
 
 def _panel(figure: Figure, one: Summary) -> Panel:
-    column, notes = one.quantity.column, []
-    if one.known:
+    column, notes, coded = one.quantity.column, [], one.quantity.name in CODES
+    if one.known and not coded:
         notes.append(f"mean {number(one.mean)}")
-    if one.weighted is not None and one.sums[1]:
+    if one.weighted is not None and one.sums[1] and not coded:
         notes.append(f"weighted {number(one.weighted_mean)}")
+    if column.name == "jet_label":
+        notes += _labels(one)
     if one.missing:
         notes.append(f"{100 * one.missing / one.entries:.3g} % missing")
     if one.odd:
@@ -137,9 +144,16 @@ def _panel(figure: Figure, one: Summary) -> Panel:
     if not one.known:
         instead = "not known" if one.missing else "no entries"
     elif one.constant:
-        instead, notes = f"always {number(one.low)}", notes[2 if one.weighted is not None else 1 :]
+        shown = name_of(int(one.low)) if column.name == "jet_label" else number(one.low)
+        instead, notes = f"always {shown}", notes[2 if one.weighted is not None and not coded else 1 :]
     png = b"" if instead else _drawn(figure, one)
     return Panel(one.quantity.name, column.unit, column.doc, png, instead, notes)
+
+
+def _labels(one: Summary) -> list[str]:
+    """What the codes of labels mean, and their shares."""
+    shares = zip(one.plain.axes[0].centers, one.plain.values(), strict=True)
+    return [f"{code:.0f} {name_of(round(code))} {100 * count / one.known:.3g} %" for code, count in shares if count]
 
 
 def _drawn(figure: Figure, one: Summary) -> bytes:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from jetscale.data.chunks import read_groups
 from jetscale.data.plan import Chunk
 from jetscale.events import Events
-from jetscale.schema import Column, Schema, flat, one
+from jetscale.schema import IMPACT, Column, Schema, flat, one, plural, rows_are
 
 ROWS = 20_000  # read at once
 GROUPS, KEPT = 32, 20_000  # row groups and values of a column that axes are chosen by
@@ -30,6 +30,8 @@ FAR_LOG = 20.0  # unless they are so far out there as well
 MOST = 1e300  # no axis goes on beyond
 LEAST = 1e-300  # and none is shorter, as its bins would have no width
 NO_PLOT = ("event_id",)
+CODES = ("jet_label", "particle_pdg")  # numbers that stand for names, so that they have no mean
+NO_TRACK = tuple(column.name for column in IMPACT.columns)  # 0 of what is neutral, which is no measurement
 
 
 class Quantity(NamedTuple):
@@ -43,7 +45,8 @@ class Quantity(NamedTuple):
     def missing(self) -> float | None:
         """What stands for "not known": the column's missing where that is negative, as 0 or 1 may well be known."""
         missing = self.column.missing
-        return missing if missing is not None and missing < 0 and self.kind == "column" else None
+        told = missing is not None and (missing < 0 or self.name in NO_TRACK)
+        return missing if told and self.kind == "column" else None
 
 
 @dataclass
@@ -186,12 +189,15 @@ class Profile:
 def quantities(schema: Schema) -> list[Quantity]:
     """All columns, and of every collection the length of its lists and the first two of its falling pt."""
     found = [Quantity(column.name, column) for column in schema.each() if not column.of]
+    whole = rows_are(schema)
+    whole = f"{'an' if whole == 'event' else 'a'} {whole}"
     for of in schema.collections:
-        length = Column(name=f"number of {of}s", dtype="int32", unit="", doc=f"{of}s of an event", of=of)
+        many = plural(of)
+        length = Column(name=f"number of {many}", dtype="int32", unit="", doc=f"{many} of {whole}", of=of)
         found.append(Quantity(length.name, length, "length"))
         if (pt := f"{of}_pt") in schema:
-            found.append(Quantity(f"{pt} leading", schema[pt].but(doc=f"of the first {of} of an event"), "first"))
-            found.append(Quantity(f"{pt} sub-leading", schema[pt].but(doc=f"of the second {of} of an event"), "second"))
+            found.append(Quantity(f"{pt} leading", schema[pt].but(doc=f"of the first {of} of {whole}"), "first"))
+            found.append(Quantity(f"{pt} sub-leading", schema[pt].but(doc=f"of the second {of} of {whole}"), "second"))
         found += [Quantity(column.name, column) for column in schema.each() if column.of == of]
     return found
 

@@ -23,7 +23,9 @@ from jetscale.data.skim import Skim, skim
 from jetscale.evaluate.inspect import inspect, page_place, steps, table
 from jetscale.evaluate.profile import Profile, Quantity, Summary, axis
 from jetscale.events import Events, write_manifest, write_shard
-from jetscale.schema import Column
+from jetscale.labels import CODES, NAMES
+from jetscale.physics.toy_jets import jets
+from jetscale.schema import Column, plural
 
 ROWS = 200
 
@@ -159,6 +161,33 @@ def test_the_page_shows_every_column_with_its_unit(tmp_path: Path) -> None:
     assert "always 3.5" in text and "[GeV]" in text
     share = events.read(["HLT_PFJet"])["HLT_PFJet"].to_numpy().mean()
     assert re.search(rf"HLT_PFJet</span>.*{100 * share:.3g} %", text)
+
+
+def test_a_sample_of_jets_is_told_of_jets_and_its_codes_by_their_names(tmp_path: Path) -> None:
+    columns = jets(60, ("bottom", "quark"), np.random.default_rng(4))
+    made = {name: ak.Array(one.to_pylist()) for name, one in columns.items() if name != "place"}
+    label = np.where(columns["place"].to_numpy() == 0, CODES["bottom"], CODES["quark"]).astype(np.int8)
+    events = Events.write(ak.zip({**made, "jet_label": label}, depth_limit=1), tmp_path / "some")
+    text = page(events, tmp_path / "page")
+    assert Tags(text).open == []
+    assert "60 jets in" in text and "particles of a jet" in text and "event" not in text.split("The columns")[0]
+    shares = [f"{code} {NAMES[code]} {100 * np.mean(label == code):.3g} %" for code in sorted(set(label.tolist()))]
+    assert len(shares) == 2 and all(f"<span>{share}</span>" in text for share in shares)
+    only = events.read().filter(label == CODES["bottom"])
+    assert "always bottom" in page(Events.write(only, tmp_path / "only"), tmp_path / "other")
+
+
+def test_neutral_particles_have_no_impact_parameter_to_be_drawn(tmp_path: Path) -> None:
+    columns = jets(60, ("bottom", "quark"), np.random.default_rng(4))
+    made = {name: ak.Array(one.to_pylist()) for name, one in columns.items() if name != "place"}
+    seen = profile(Events.write(ak.zip(made, depth_limit=1), tmp_path / "some")).summaries
+    neutral = int(ak.sum(made["particle_d0_error"] == 0))
+    assert seen["particle_d0_error"].missing == neutral > 0 and seen["particle_d0_error"].low > 0
+    assert seen["particle_charge"].missing == 0
+
+
+def test_several_members_have_their_plural() -> None:
+    assert [plural(of) for of in ("jet", "particle", "vertex")] == ["jets", "particles", "vertices"]
 
 
 def test_the_page_is_no_part_of_the_sample(tmp_path: Path) -> None:
