@@ -94,6 +94,16 @@ class SequenceNetwork(nn.Module):
 
     def forward(self, jet_B4: Tensor, particle_BPR: Tensor, mask_BP: Tensor) -> Tensor:
         """Logits of the classes."""
+        if self.training:
+            # Rows that only fill up a step are no jets: they take no part in what is normalised.
+            real_B = mask_BP.any(1)
+            seen_XK = self._logits(jet_B4[real_B], particle_BPR[real_B], mask_BP[real_B])
+            logits_BK = seen_XK.new_zeros(len(real_B), seen_XK.shape[1]).index_put((real_B,), seen_XK)
+        else:
+            logits_BK = self._logits(jet_B4, particle_BPR, mask_BP)
+        return logits_BK.float() if logits_BK.dtype != torch.float64 else logits_BK
+
+    def _logits(self, jet_B4: Tensor, particle_BPR: Tensor, mask_BP: Tensor) -> Tensor:
         particle_BPR, mask_BP = self._slots(particle_BPR, mask_BP)
         dtype = self.out.weight.dtype
         features_BPC = self.scaled(jet_B4, particle_BPR, mask_BP).features_BPC.to(dtype)
@@ -104,7 +114,7 @@ class SequenceNetwork(nn.Module):
             x_BPH = unit(x_BPH, real_BP)
         mean_BH = x_BPH.mean(1) if real_BP is None else masked_mean(x_BPH, real_BP)
         logits: Tensor = self.out(self.dropout(self.dense(mean_BH).relu()))
-        return logits.float() if dtype != torch.float64 else logits
+        return logits
 
     def _slots(self, particle_BPR: Tensor, mask_BP: Tensor) -> tuple[Tensor, Tensor]:
         """The hardest particles: `length` slots, or fewer where no padding is looked at."""

@@ -117,6 +117,20 @@ def test_padding_changes_no_moments_in_training() -> None:
         assert torch.allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_rows_that_fill_up_a_step_change_no_moments(name: str) -> None:
+    task = TASKS[name]
+    jet, particle, mask = task.tensors(rows(task))
+    net, other = task.build(1), task.build(1)
+    net(jet, particle, mask)
+    other(pad(jet, (0, 0, 0, 3)), pad(particle, (0, 0, 0, 0, 0, 3)), pad(mask, (0, 0, 0, 3)))
+    before = [one.clone() for one in net.buffers()]
+    assert all(torch.allclose(one, of, atol=1e-6) for one, of in zip(other.buffers(), before, strict=True))
+    out = net(jet[:1], particle[:1], mask[:1] & False)
+    out.sum().backward()
+    assert out.shape == (1, 2) and all(map(torch.equal, net.buffers(), before))
+
+
 def picked(particle: Tensor, mask: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
     return particle.gather(1, order[..., None].expand_as(particle)), mask.gather(1, order)
 
