@@ -14,23 +14,32 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeGuard
 
 import numpy as np
 import pyarrow as pa
 from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
-from jetscale import userfile
+from jetscale import labels, userfile
 from jetscale.config import Config, Values, build
 from jetscale.errors import ConfigError, nearest
 from jetscale.schema import Column, Schema
 
 Ends = tuple[float | None, float | None]
+Labels = tuple[str, ...]
 Numbers = dict[str, tuple[float, ...]]
+
+
+def _are_labels(kept: Sequence[Any]) -> TypeGuard[Labels]:
+    return bool(kept) and all(isinstance(one, str) for one in kept)
+
+
+def _are_ends(kept: Sequence[Any]) -> TypeGuard[Ends]:
+    return not _are_labels(kept)
 
 
 def _pair(ends: Any) -> Any:
@@ -47,6 +56,23 @@ def _rising(ends: Ends) -> Ends:
 
 
 Range = Annotated[Ends, BeforeValidator(_pair), AfterValidator(_rising)]  # low <= value < high
+
+
+def _pair_or_labels(kept: Any) -> Any:
+    return kept if isinstance(kept, list | tuple) and _are_labels(kept) else _pair(kept)
+
+
+def _rising_or_known(kept: Ends | Labels) -> Ends | Labels:
+    if _are_ends(kept):
+        return _rising(kept)
+    for label in kept:
+        if label not in labels.CODES:
+            raise ValueError(f"no label {label!r}; {nearest(str(label), labels.CODES)}")
+    return kept
+
+
+# A range, or names of labels in place of two numbers.
+Kept = Annotated[Ends | Labels, BeforeValidator(_pair_or_labels), AfterValidator(_rising_or_known)]
 
 
 class Derived(Config):
@@ -124,11 +150,15 @@ class Fitted(Derived):
         """
 
 
-def within(table: pa.Table, ranges: Mapping[str, Range]) -> np.ndarray:
-    """Rows whose columns all lie in their [low, high), (B,) bool; an open end is None."""
+def within(table: pa.Table, ranges: Mapping[str, Kept]) -> np.ndarray:
+    """Rows whose columns all lie in their [low, high), or hold one of some labels, (B,) bool; an open end is None."""
     keep_B = np.ones(table.num_rows, dtype=bool)
     for name, ends in ranges.items():
-        keep_B &= between(table[name].to_numpy(), ends)
+        value_B = table[name].to_numpy()
+        if _are_labels(ends):
+            keep_B &= np.isin(value_B, [labels.CODES[label] for label in ends])
+        elif _are_ends(ends):
+            keep_B &= between(value_B, ends)
     return keep_B
 
 

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, SerializeAsAny, Tag, ValidationInfo, field_validator, model_validator
 
 from jetscale.config import Config
-from jetscale.derive import Derived, Range
+from jetscale.derive import Derived, Kept
 from jetscale.errors import ConfigError, nearest
 from jetscale.events import Events
 from jetscale.kinds import derived
+from jetscale.schema import JET_LABEL
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -106,8 +107,9 @@ class Stream(Config):
     The rows of a sample become those of the task in this order: `rename` (old name: new name), `set` (a number for a
     whole column; it takes the place of one that is there or derived), `derive` (columns made of others, see
     jetscale.kinds), `each` (one row per jet). What a sample says in its own `rename` and `set` wins. `select` keeps
-    rows whose column lies in [low, high): `{decay_mode: [3, 4]}`, an open end is null. `reweight` names a derived
-    column that the training weight is multiplied by.
+    rows whose column lies in [low, high): `{decay_mode: [3, 4]}`, an open end is null; of `jet_label` it may also name
+    the labels that are kept, `{jet_label: [qcd, top]}`. `reweight` names a derived column that the training weight is
+    multiplied by.
     """
 
     samples: dict[str, Source] = Field(min_length=1)
@@ -116,7 +118,7 @@ class Stream(Config):
     set: dict[str, float] = {}
     derive: dict[str, SerializeAsAny[Derived]] = {}
     each: Each | None = None
-    select: dict[str, Range] = {}
+    select: dict[str, Kept] = {}
     reweight: str | None = None
     split: Division = Split()
     validation_rows: int = Field(100_000, gt=0, description="about as many of the validation part are looked at")
@@ -144,6 +146,16 @@ class Stream(Config):
         if not any(source.weight for source in samples.values()):
             raise ValueError("every sample has weight 0: nothing would be learned")
         return samples
+
+    @field_validator("select")
+    @classmethod
+    def _labels_are_of_jets(cls, select: dict[str, Kept]) -> dict[str, Kept]:
+        for name, kept in select.items():
+            if isinstance(kept[0], str) and name != JET_LABEL.name:
+                raise ValueError(
+                    f"{name} is to lie in {list(kept)}: only {JET_LABEL.name} has labels, give two numbers"
+                )
+        return select
 
     @field_validator("epoch_of")
     @classmethod

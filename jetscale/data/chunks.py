@@ -15,7 +15,7 @@ from jetscale.data.plan import Chunk, Item, rng
 from jetscale.data.ragged import take
 from jetscale.data.rows import NOT_TRAINED, Rows, check_stream, rows_of
 from jetscale.data.split import counts, part_of, selected
-from jetscale.derive import Range
+from jetscale.derive import Kept
 from jetscale.errors import DataError
 from jetscale.events import Events, Shard
 from jetscale.schema import EVENT_ID, FILL, WEIGHT, Schema, flat, whole
@@ -31,7 +31,7 @@ class Reader:
     directory: str
     rows: Rows
     columns: tuple[str, ...]
-    select: Mapping[str, Range]
+    select: Mapping[str, Kept]
     split: Split | Folds
     part: Part
     seed: int

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from jetscale.derive import Range, within
+from jetscale.derive import Kept, within
 from jetscale.errors import ConfigError
 from jetscale.keyed import mix, uniform
 from jetscale.stream import PARTS, Folds, Split
@@ -24,8 +24,8 @@ def part_of(event_id_B: np.ndarray, split: Split | Folds) -> np.ndarray:
     return np.searchsorted([split.train, split.train + split.validation], share_B, side="right").astype(np.int8)
 
 
-def selected(table: pa.Table, select: Mapping[str, Range]) -> np.ndarray:
-    """Rows whose columns lie in their [low, high) ranges, (B,) bool.
+def selected(table: pa.Table, select: Mapping[str, Kept]) -> np.ndarray:
+    """Rows whose columns lie in their [low, high) ranges, or hold one of their labels, (B,) bool.
 
     Raises:
         ConfigError: a column that holds a list per event.

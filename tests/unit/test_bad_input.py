@@ -212,6 +212,12 @@ SETTINGS: dict[str, tuple[Values, int, str]] = {
     "a selection upside down": (
         {"stream": {"select": {"true_mass": [900, 600]}}}, 2, "stream.select.true_mass = [900, 600]: low = 900 is",
     ),
+    "a selection of labels that are none": (
+        {"stream": {"select": {"jet_label": ["qcd", "topp"]}}}, 2, "'topp']: no label 'topp'; did you mean 'top'",
+    ),
+    "a selection of labels of another column": (
+        {"stream": {"select": {"true_mass": ["qcd", "top"]}}}, 2, "only jet_label has labels, give two numbers",
+    ),
     "a sample at a URL": ({"sample": {"events": "s3://bucket/toy"}}, 1, "s3://bucket/toy: samples at a URL are not"),
     "no samples": ({"stream": {"samples": {}}}, 2, "stream.samples"),
 }  # fmt: skip
