@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
+from jetscale import labels
 from jetscale.schema import Column, Schema
 from jetscale.task import Aggregate, Batch
 
@@ -105,6 +106,56 @@ class Fractions(Aggregate):
     def neutral(self) -> dict[str, Tensor]:
         """All classes alike."""
         return {"share": torch.full((self.classes,), 1.0 / self.classes)}
+
+
+@final
+@dataclass(frozen=True)
+class Classes(Aggregate):
+    """Shares of the weight of each class of labelled jets.
+
+    `class_of` gives whole numbers (B), -1 for a label outside of `classes`: the labels that each holds, by its name.
+    Both labels outside and a class without any weight are refused: of the one nothing is said, the other is not learnt.
+    """
+
+    classes: Mapping[str, Sequence[str]]
+    class_of: Callable[[Batch], Tensor]
+    names: Sequence[str] = ("jet_label",)
+
+    def sums(self, batch: Batch) -> dict[str, Tensor]:
+        """`weight` (K), `odd` (1): labels outside, `outside` (labels + 1): how many of each, those of no name last."""
+        class_B, code_B = self.class_of(batch), batch["jet_label"].long()
+        odd_B = (class_B < 0) & (batch.weight_B != 0)
+        last = len(labels.NAMES)
+        code_B = torch.where((code_B >= 0) & (code_B < last), code_B, last)
+        weight_B = torch.where(class_B >= 0, batch.weight_B.double(), 0.0)
+        weight_K = torch.bincount(class_B.clamp_min(0), weight_B, minlength=len(self.classes))
+        outside = torch.bincount(code_B, odd_B.double(), minlength=last + 1)
+        return {"weight": weight_K, "odd": odd_B.sum()[None].double(), "outside": outside}
+
+    def refusals(self, sums: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+        """Labels outside by name and number, then the general ones, then classes of which there is nothing."""
+        held = [label for of_class in self.classes.values() for label in of_class]
+        if sums["odd"].sum():
+            outside = [f"{labels.name_of(code)} ({n:g} jets)" for code, n in enumerate(sums["outside"].tolist()) if n]
+            yield (
+                f"jet_label is outside of the classes: {', '.join(outside)}; the classes hold {', '.join(held)}",
+                f"keep the others with stream.select: {{jet_label: [{', '.join(held)}]}}, or see task.classes",
+            )
+        yield from super().refusals({**sums, "odd": torch.zeros(1)})
+        for (name, of_class), weight in zip(self.classes.items(), sums["weight"].tolist(), strict=True):
+            if not weight > 0.0:
+                yield (
+                    f"no jet of the class {name!r} ({', '.join(of_class)}) has a weight in training",
+                    "leave it out of task.classes, or add a sample that has such jets",
+                )
+
+    def numbers(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`share` of each class, (K), summing to 1."""
+        return {"share": (sums["weight"] / sums["weight"].sum()).float()}
+
+    def neutral(self) -> dict[str, Tensor]:
+        """All classes alike."""
+        return {"share": torch.full((len(self.classes),), 1.0 / len(self.classes))}
 
 
 @final

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from jetscale import labels, tagging
-from jetscale.aggregates import Fractions, Within
+from jetscale.aggregates import Classes, Within
 from jetscale.errors import DataError
 from jetscale.physics import toy_jets
 from jetscale.schema import EVENT_ID, JET_LABEL, PROBABILITY, WEIGHT, Column, Schema, flat
@@ -52,6 +52,7 @@ class Tagger(Task):
         min_length=2,
         description="name of a class: the labels it holds (jetscale.labels); the first is the background",
     )
+    TRUTH: ClassVar[str] = "train on jets whose jet_label is one that task.classes hold"
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that is spread over all classes")
 
     @model_validator(mode="after")
@@ -92,9 +93,9 @@ class Tagger(Task):
         ))  # fmt: skip
 
     def needs(self) -> Mapping[str, Aggregate]:
-        """The classes' shares: labels outside of all classes, and odd inputs, are found before anything is trained."""
-        of_classes = Fractions(lambda batch: (self.class_of(batch), batch.weight_B), len(self.classes), ("jet_label",))
-        return {"classes": of_classes, "inputs": Within(self.inputs)}
+        """The classes' shares: labels outside of all classes, classes without jets, and odd inputs, are found before
+        anything is trained."""
+        return {"classes": Classes(self.classes, self.class_of), "inputs": Within(self.inputs)}
 
     def class_of(self, batch: Batch) -> Tensor:
         """The class of every jet, (B,) int64; -1 for a label outside."""
@@ -106,10 +107,7 @@ class Tagger(Task):
 
     def loss(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of every jet."""
-        logits_BK = net(*self.tensors(batch)).float()
-        target_B = self.class_of(batch).clamp_min(0)
-        return {TERM: functional.cross_entropy(logits_BK, target_B, reduction="none",
-                                               label_smoothing=self.label_smoothing)}  # fmt: skip
+        return self.loss_of(net(*self.tensors(batch)).float(), batch)
 
     def score(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The probability of each class.
@@ -119,15 +117,47 @@ class Tagger(Task):
         """
         if not torch.compiler.is_exporting():
             self._look(batch)
-        probability_BK = net(*self.tensors(batch)).float().softmax(-1)
+        return self.scores_of(net(*self.tensors(batch)).float(), batch)
+
+    def judge(self, net: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Loss and score of the same logits, where a system has no `loss` or `score` of its own.
+
+        Raises:
+            DataError: as `score` does.
+        """
+        if (type(self).loss, type(self).score) != (Tagger.loss, Tagger.score):
+            return super().judge(net, batch)
+        self._look(batch)
+        logits_BK = net(*self.tensors(batch)).float()
+        return self.loss_of(logits_BK, batch), self.scores_of(logits_BK, batch)
+
+    def loss_of(self, logits_BK: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The loss that follows from logits, (B, K) float32."""
+        target_B = self.class_of(batch).clamp_min(0)
+        return {TERM: functional.cross_entropy(logits_BK, target_B, reduction="none",
+                                               label_smoothing=self.label_smoothing)}  # fmt: skip
+
+    def scores_of(self, logits_BK: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The columns of `outputs` that follow from logits, (B, K) float32."""
+        probability_BK = logits_BK.softmax(-1)
         return {f"{PROBABILITY}{name}": probability_BK[:, number] for number, name in enumerate(self.classes)}
 
     def figures(self, scored: pa.Table) -> dict[str, float]:
-        """Accuracy, AUC and rejections of jets of known class; NaN where only a bound of a rejection is known."""
+        """Accuracy, AUC and rejections of jets of known class; NaN where only a bound of a rejection is known.
+
+        Raises:
+            DataError: there are jets, and none of them is of any class.
+        """
         probability_BK = np.stack([flat(scored[f"{PROBABILITY}{name}"]) for name in self.classes], axis=1)
         code_B = flat(scored["jet_label"]).astype(np.int64)
         class_B = self._lookup(torch.device("cpu")).numpy()[code_B.clip(-1, len(labels.NAMES)) + 1]
         known_B = class_B >= 0
+        if len(known_B) and not known_B.any():
+            found = sorted({labels.name_of(int(code)) for code in np.unique(code_B)})
+            held = [label for of_class in self.classes.values() for label in of_class]
+            raise DataError(f"none of {len(known_B)} jets is of a class: their labels are {', '.join(found)}, and the "
+                            f"classes hold {', '.join(held)}", where="jet_label",
+                            cure="judge on jets of the classes, or see task.classes")  # fmt: skip
         return dict(tagging.figures(probability_BK[known_B].astype(np.float64), class_B[known_B],
                                     flat(scored["weight"])[known_B], list(self.classes), bounds=False))  # fmt: skip
 

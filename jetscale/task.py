@@ -10,11 +10,11 @@ import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pyarrow as pa
 import torch
@@ -98,6 +98,17 @@ class Aggregate(ABC):
         """What a batch contributes, float64: these add up over batches. `odd` counts values that cannot be used,
         `weight` says how much there is."""
 
+    def refusals(self, sums: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
+        """What is wrong with the sums over the whole training part, and what can be done about it."""
+        for what, odd in zip(self.names, sums["odd"].tolist(), strict=True):
+            if odd:
+                yield (
+                    f"{odd:g} values of {what!r} cannot be used",
+                    "leave these rows out with stream.select, or mend them",
+                )
+        if not sums["weight"].sum() > 0.0:
+            yield "the training part has no weight", "see the weights in stream.samples"
+
     @abstractmethod
     def numbers(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What follows from the sums over the whole training part, float32."""
@@ -116,8 +127,10 @@ class Task(Config):
 
     A loss is named terms per row, `{term: value_B}`, with weights known before any forward pass, `{term: weight_B}`;
     the loop divides each term by its own weight sum over the whole step. `loss` and `score` call only `net(...)`,
-    never its parts, so that sharded parameters are gathered.
+    never its parts, so that sharded parameters are gathered. `TRUTH` says what to do where a term never has a weight.
     """
+
+    TRUTH: ClassVar[str] = "train on samples that hold the truth of this term"
 
     @property
     @abstractmethod
@@ -152,6 +165,10 @@ class Task(Config):
     @abstractmethod
     def score(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The columns of `outputs` to add to the table: (B,), or (B, J) padded for a collection's."""
+
+    def judge(self, net: nn.Module, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Loss and score, as validation wants both: a task for which one forward pass is enough does no more."""
+        return self.loss(net, batch), self.score(net, batch)
 
     @abstractmethod
     def figures(self, scored: pa.Table) -> dict[str, float]:

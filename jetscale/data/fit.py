@@ -166,13 +166,8 @@ def _added(some: Sums, others: Sums) -> Sums:
 
 
 def _refuse(name: str, aggregate: Aggregate, sums: Mapping[str, Tensor]) -> None:
-    for what, odd in zip(aggregate.names, sums["odd"].tolist(), strict=True):
-        if odd:
-            raise DataError(f"{odd:g} values of {what!r} cannot be used", where=f"fit of {name!r}",
-                            cure="leave these rows out with stream.select, or mend them")  # fmt: skip
-    if not sums["weight"].sum() > 0.0:
-        raise DataError("the training part has no weight", where=f"fit of {name!r}",
-                        cure="see the weights in stream.samples")  # fmt: skip
+    for what, cure in aggregate.refusals(sums):
+        raise DataError(what, where=f"fit of {name!r}", cure=cure)
 
 
 def _over(run: Run, items: Sequence[Item], look: Callable[[Item], T]) -> Iterator[T]:

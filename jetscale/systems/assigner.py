@@ -45,6 +45,10 @@ class Assigner(Task):
 
     columns: ClassVar[Schema] = JET_EVENTS
     outputs: ClassVar[Schema] = ASSIGNMENT
+    TRUTH: ClassVar[str] = (
+        "train on samples with truth (labels 0, 1, 2; true_mass; decay_mode); where only jet_parent_quark is known, as "
+        "of matched jets, --set task.label=quark"
+    )
 
     network: Literal["equivariant", "dense"] = "equivariant"
     jets: int = Field(12, ge=2, description="leading jets that are looked at; the others belong to none")

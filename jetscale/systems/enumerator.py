@@ -72,6 +72,10 @@ class Enumerator(Task):
     """Score all assignments of the leading jets to two parents or to none."""
 
     outputs: ClassVar[Schema] = ASSIGNMENT
+    TRUTH: ClassVar[str] = (
+        "train on samples with truth (labels 0, 1, 2; true_mass; decay_mode); where only jet_parent_quark is known, as "
+        "of matched jets, --set task.label=quark"
+    )
 
     jets: int = Field(12, ge=2, description="jets of highest pt that are looked at; the others belong to none")
     leading: int = Field(8, ge=3, le=9, description="of these, so many are enumerated")

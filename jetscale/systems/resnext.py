@@ -82,9 +82,9 @@ class ImageTagger(Tagger):
         parts = PARTS if self.channels == "detector" else ("pt",)
         return Pictures(*self.images(*self.tensors(batch)), self.reach, parts)
 
-    def score(self, net: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def scores_of(self, logits_BK: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The probability of each class, and the share of pt outside."""
-        return {**super().score(net, batch), OUTSIDE.name: self.images(*self.tensors(batch))[1]}
+        return {**super().scores_of(logits_BK, batch), OUTSIDE.name: self.images(*self.tensors(batch))[1]}
 
     def figures(self, scored: pa.Table) -> dict[str, float]:
         """What all taggers have, and the mean share of pt outside of the images."""

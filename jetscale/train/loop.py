@@ -74,8 +74,7 @@ def _refuse_empty_terms(engine: Engine, done: int) -> None:
             zero = f", or {reweight!r}, which stream.reweight names, is 0" if reweight else ""
             raise TrainError(f"no event has a weight in the loss term {term!r}: its truth is not known{zero}",
                              where=engine.run.system,
-                             cure="train on samples with truth (labels 0, 1, 2; true_mass; decay_mode); where only "
-                             "jet_parent_quark is known, as of matched jets, --set task.label=quark")  # fmt: skip
+                             cure=engine.run.task.TRUTH)  # fmt: skip
 
 
 def _check(run: Run, engine: Engine, validation: Pass, world: World, track: Tracker | None, at: At,

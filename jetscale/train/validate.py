@@ -33,11 +33,10 @@ def validate(task: Task, net: nn.Module, events: Pass, world: World) -> dict[str
     with torch.no_grad():
         for number, there in enumerate(islice(batches, max(world.gather(own)))):
             batch = there.to(world.device)
-            weights, values = task.weights(batch), task.loss(net, batch)
+            weights, (values, scored) = task.weights(batch), task.judge(net, batch)
             for term, weight_B in weights.items():
                 value_B = torch.where(weight_B != 0, values[term], 0.0).double()
                 sums.setdefault(term, []).append(torch.stack([(weight_B * value_B).sum(), weight_B.double().sum()]))
-            scored = task.score(net, batch)
             if number < own:
                 tables.append(table_of(batch, {**batch.columns, **scored}, judged))
     net.train()

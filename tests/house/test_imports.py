@@ -35,7 +35,7 @@ MAY: dict[str, set[str]] = {
     "userfile": FLOOR,
     "lock": FLOOR,
     "task": FLOOR | PURE | TABLES | {"userfile"},
-    "aggregates": {"schema", "task"},
+    "aggregates": {"labels", "schema", "task"},
     "tagger": FLOOR | PURE | TABLES | {"task", "aggregates", "tagging"},
     "derive": FLOOR | TABLES | {"userfile"},
     "reweight": FLOOR | TABLES | {"derive"},

@@ -76,9 +76,9 @@ ODD: dict[str, tuple[str, str, Change, str]] = {
     "a negative mass": ("pfn", "particle_mass", inner(-0.1), "1 values of 'particle_mass' cannot be used"),
     "a jet of no mass": ("particlenet", "jet_mass", outer(-1.0), "1 values of 'jet_mass' cannot be used"),
     "degrees": ("pfn", "particle_phi", inner(120.0), "1 values of 'particle_phi' cannot be used"),
-    "a label outside": ("pfn", "jet_label", outer(9), "1 values of 'jet_label' cannot be used"),
-    "a label unknown": ("particlenet", "jet_label", outer(-1), "1 values of 'jet_label' cannot be used"),
-    "no label at all": ("pfn", "jet_label", outer(120), "1 values of 'jet_label' cannot be used"),
+    "a label outside": ("pfn", "jet_label", outer(9), "outside of the classes: h_bb (1 jets); the classes hold gluon"),
+    "a label unknown": ("particlenet", "jet_label", outer(-1), "outside of the classes: unknown (1 jets);"),
+    "no label at all": ("pfn", "jet_label", outer(120), "outside of the classes: unknown (1 jets);"),
     "an id unknown": ("rnn", "particle_pdg", inner(3122), "1 particles are of none of the 14 species"),
     "lists of two lengths": ("pfn", "particle_eta", lambda rows: rows[3].pop(), "all particle_* columns must describe"),
 }
