@@ -28,7 +28,7 @@ JET_COLUMNS = JET.names
 PARTICLE_COLUMNS = (*PARTICLES.names, *PARTICLE_IDS.names, *IMPACT.names)
 CHARGED, NEUTRAL, GLOBAL, VERTEX = 9, 4, 6, 9  # features
 FAR = 0.4  # distance to a vertex where there is none
-MOST = 5.0  # of significances, in a logarithm with sign
+MOST = 5.0  # of significances of tracks, in a logarithm with sign
 
 
 @final
@@ -163,8 +163,9 @@ def lists(task: DeepJet, jet: dict[str, Tensor], particle: dict[str, Tensor], ve
     share_BP = particle["pt"] / jet["pt"][:, None].clamp_min(1e-3)
     charged_BP = mask_BP & (particle["charge"] != 0)
     d0_BP, dz_BP = (_significance(particle[name], particle[f"{name}_error"]) for name in ("d0", "dz"))
-    tracks = (share_BP, (share_BP.clamp_min(1e-6)).log(), away_BP, d0_BP, particle["d0"].tanh(), dz_BP,
-              particle["dz"].tanh(), nearest_BP, particle["charge"])  # fmt: skip
+    # Ranks are those of significances as they are: among many that are kept at the limit the order would be chance.
+    tracks = (share_BP, (share_BP.clamp_min(1e-6)).log(), away_BP, d0_BP.clamp(-MOST, MOST), particle["d0"].tanh(),
+              dz_BP.clamp(-MOST, MOST), particle["dz"].tanh(), nearest_BP, particle["charge"])  # fmt: skip
     photon_BP = (particle["pdg"] == 22).to(share_BP.dtype)
     others = (share_BP, away_BP, photon_BP, nearest_BP)
     return (
@@ -194,9 +195,8 @@ def _to_vertices(particle: dict[str, Tensor], vertex: dict[str, Tensor], mask_BV
 
 
 def _significance(value: Tensor, error: Tensor) -> Tensor:
-    """log(1 + |value / error|) with the sign of the value, at most 5 in size: significances have long tails."""
-    size = (value / error.clamp_min(1e-6)).abs().log1p().clamp_max(MOST)
-    return torch.where(error > 0, size * value.sign(), 0.0)
+    """log(1 + |value / error|) with the sign of the value, for significances have long tails."""
+    return torch.where(error > 0, (value / error.clamp_min(1e-6)).abs().log1p() * value.sign(), 0.0)
 
 
 def _best(features_BPC: Tensor, mask_BP: Tensor, rank_BP: Tensor, most: int) -> Listed:

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from jetscale.data.batch import batch
-from jetscale.systems.deepjet import DeepJet, _best, _significance
+from jetscale.schema import VERTICES
+from jetscale.systems.deepjet import JET_COLUMNS, PARTICLE_COLUMNS, DeepJet, _best, _significance, lists
 from jetscale.task import At
 
 NETWORKS = ("recurrent", "sets", "dense")
@@ -24,16 +25,68 @@ def wider(tensors, by: int = 8):
             fill(mask_p, (0, by)), fill(mask_v, (0, by)))  # fmt: skip
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_padding_and_the_order_of_particles_change_nothing(network: str) -> None:
-    task = DeepJet(network=network)
-    net, tensors = task.build(1).eval(), task.tensors(rows(task))
-    wanted = net(*tensors)
-    assert wanted.shape == (40, 4) and torch.isfinite(wanted).all()
-    assert torch.allclose(net(*wider(tensors)), wanted, atol=1e-5)
+def seasoned(task: DeepJet) -> torch.nn.Module:
+    """A network whose moments are of jets, so that its logits tell these apart."""
+    net = task.build(1)
+    batches = [task.tensors(rows(task, 40, 10 + seed)) for seed in range(3)]
+    with torch.no_grad():
+        for step in range(30):
+            net(*batches[step % 3])
+    return net.eval()
+
+
+def shuffled(tensors):
+    """The same jets with their particles and vertices in another order, padding among them."""
     jet, particle, vertex, mask_p, mask_v = tensors
-    turned = torch.randperm(particle.shape[1], generator=torch.Generator().manual_seed(5))
-    assert torch.allclose(net(jet, particle[:, turned], vertex, mask_p[:, turned], mask_v), wanted, atol=1e-4)
+    dice = torch.Generator().manual_seed(5)
+    p, v = (torch.randperm(one.shape[1], generator=dice) for one in (particle, vertex))
+    return jet, particle[:, p], vertex[:, v], mask_p[:, p], mask_v[:, v]
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_padding_and_order_change_nothing(network: str) -> None:
+    task = DeepJet(network=network, width=32, layers=2)
+    net, tensors = seasoned(task), task.tensors(rows(task))
+    wanted = net(*tensors)
+    spread = float(wanted.detach().std(0).max())
+    assert wanted.shape == (40, 4) and spread > 3e-2
+
+    def moved(changed) -> float:
+        return float((net(*changed) - wanted).detach().abs().max()) / spread
+
+    assert moved(wider(tensors)) < 1e-4 and moved(shuffled(tensors)) < 1e-4
+    jet, particle, vertex, mask_p, mask_v = tensors
+    assert moved((jet, particle.roll(1, 0), vertex, mask_p.roll(1, 0), mask_v)) > 0.1
+    assert moved((jet, particle, vertex, mask_p, mask_v & False)) > 0.1
+
+
+def listed(task: DeepJet, tensors, of: int):
+    stacks = zip(("jet", "particle", "vertex"), (JET_COLUMNS, PARTICLE_COLUMNS, VERTICES.names), tensors, strict=False)
+    named = [
+        {one.removeprefix(f"{kind}_"): stack[..., n] for n, one in enumerate(names)} for kind, names, stack in stacks
+    ]
+    return lists(task, *named, *tensors[3:])[of].features_BNC
+
+
+@pytest.mark.parametrize("of", [0, 2])
+def test_the_most_displaced_is_kept_however_far_it_is(of: int) -> None:
+    """Of two tracks, or vertices, far beyond any limit the one of the larger significance."""
+    task = DeepJet(tracks=1, vertices=1)
+    jet, particle = task.tensors(rows(task, 1))[:2]
+    particle, vertex = particle[:, :1].repeat(1, 3, 1), torch.ones(1, 3, len(VERTICES.names))
+    particle[..., PARTICLE_COLUMNS.index("particle_charge")] = 1.0
+    for stack, names, column in ((particle, PARTICLE_COLUMNS, "particle_d0"), (vertex, VERTICES.names, "vertex_dxy")):
+        stack[..., names.index(f"{names[0].split('_')[0]}_pt")] = torch.tensor([60.0, 20.0, 40.0])
+        stack[..., names.index(column)] = torch.tensor([9.0, 30.0, 12.0])
+        stack[..., names.index(f"{column}_error")] = 0.02
+
+    def kept(order: list[int]) -> torch.Tensor:
+        there = torch.ones(1, len(order), dtype=torch.bool)
+        return listed(task, (jet, particle[:, order], vertex[:, order], there, there), of)[..., :3]
+
+    for order in ([0, 1, 2], [1, 2, 0], [2, 0, 1]):
+        assert torch.allclose(kept(order), kept([1]))
+    assert not torch.allclose(kept([0]), kept([1]))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -66,10 +119,15 @@ def test_the_last_state_is_that_of_the_best_entry() -> None:
     assert torch.allclose(layers(x, mask), layers.whole(inner)[0][:, -1], atol=1e-6)
 
 
-def test_significances_keep_their_sign_and_have_no_tails() -> None:
+def test_significances_keep_their_sign_and_those_of_tracks_have_no_tails() -> None:
     value, error = torch.tensor([1e9, -0.2, 0.3]), torch.tensor([0.01, 0.1, 0.0])
     found = _significance(value, error)
-    assert found[0] == 5.0 and found[2] == 0.0 and found[1] == pytest.approx(-np.log(3.0))
+    assert found.tolist() == pytest.approx([np.log1p(1e11), -np.log(3.0), 0.0])
+    task = DeepJet()
+    tensors = task.tensors(rows(task))
+    tensors[1][..., [PARTICLE_COLUMNS.index(f"particle_{name}") for name in ("d0", "dz")]] *= 1e6
+    seen = listed(task, tensors, 0)[..., [3, 5]]
+    assert seen.min() == -5 and seen.max() == 5
 
 
 @pytest.mark.claims
