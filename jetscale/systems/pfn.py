@@ -7,10 +7,10 @@ arXiv:1810.05165, eq. 1.2. What a particle is may be left out (PFN), be its char
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Literal, Self, final
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from jetscale.config import Values
@@ -38,6 +38,13 @@ class PFN(Tagger):
         (100, 100, 256), min_length=1, description="widths for each particle; the last: latent"
     )
     f: tuple[int, ...] = Field((100, 100, 100), description="widths for the sum")
+
+    @model_validator(mode="after")
+    def _without_ids_nothing_is_said_of_them(self) -> Self:
+        for name, value, plain in (("encoding", self.encoding, "one_hot"), ("unknown", self.unknown, "error")):
+            if self.ids == "none" and value != plain:
+                raise ValueError(f"{name}: {value} says nothing where ids are none")
+        return self
 
     @property
     def inputs(self) -> Schema:

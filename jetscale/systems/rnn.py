@@ -6,10 +6,10 @@ Sets for Particle Jets", 2018, arXiv:1810.05165, table 1: gated recurrent units 
 
 from __future__ import annotations
 
-from typing import Literal, final
+from typing import Literal, Self, final
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from jetscale.config import Values
@@ -34,15 +34,21 @@ class RNN(Tagger):
     hidden: int = Field(64, gt=0)
     particles: int = Field(100, gt=0, description="the hardest particles that are read")
 
+    @model_validator(mode="after")
+    def _without_ids_none_is_unknown(self) -> Self:
+        if self.ids == "none" and self.unknown != "error":
+            raise ValueError(f"unknown: {self.unknown} says nothing where ids are none")
+        return self
+
     @property
     def inputs(self) -> Schema:
-        """The particles with their ids."""
-        return PARTICLES.plus(PARTICLE_IDS["particle_pdg"])
+        """The particles, with their ids where these are looked at."""
+        return PARTICLES if self.ids == "none" else PARTICLES.plus(PARTICLE_IDS["particle_pdg"])
 
     def tensors(self, batch: Batch) -> tuple[Tensor, ...]:
         """Columns of particles, and their mask."""
-        columns = [batch[f"particle_{name}"].float() for name in (*MOMENTUM, "pdg")]
-        return torch.stack(columns, -1), batch.mask("particle")
+        names = MOMENTUM if self.ids == "none" else (*MOMENTUM, "pdg")
+        return torch.stack([batch[f"particle_{name}"].float() for name in names], -1), batch.mask("particle")
 
     def build(self, seed: int, fitted: Fitted = NOTHING) -> nn.Module:
         """The network with fresh weights."""
@@ -53,7 +59,7 @@ class RNN(Tagger):
 
 @final
 class RecurrentNetwork(nn.Module):
-    """Columns of particles (B, P, 5) and their mask (B, P) -> logits (B, K)."""
+    """Columns of particles (B, P, 4 or 5) and their mask (B, P) -> logits (B, K)."""
 
     def __init__(self, task: RNN) -> None:
         super().__init__()
@@ -69,9 +75,11 @@ class RecurrentNetwork(nn.Module):
         if self.task.unknown == "error" and self.task.ids != "none" and not torch.compiler.is_exporting():
             species.check(columns[4], mask_BP)
         log_BP = share_BP.clamp_min(1e-8).log() * mask_BP
-        kinds = species.one_hot(columns[4], self.task.ids) * mask_BP[..., None]
+        read = [log_BP[..., None], place_BP2]
+        if self.task.ids != "none":
+            read.append((species.one_hot(columns[4], self.task.ids) * mask_BP[..., None]).to(log_BP.dtype))
         dtype = next(self.read.parameters()).dtype
-        states_BPH, _ = self.read(torch.cat([log_BP[..., None], place_BP2, kinds.to(log_BP.dtype)], -1).to(dtype))
+        states_BPH, _ = self.read(torch.cat(read, -1).to(dtype))
         # What is read after the last particle is padding, which the state there knows nothing of.
         count_B = mask_BP.sum(1)
         last_B11 = (count_B - 1).clamp_min(0)[:, None, None].expand(-1, 1, states_BPH.shape[-1])

@@ -166,3 +166,10 @@ def test_filters_are_the_latent_variables_on_the_plane() -> None:
     assert grid.shape == (6, 20, 20)
     place = torch.tensor([-0.8 + 0.08 * 3.5, -0.8 + 0.08 * 11.5])
     assert torch.allclose(grid[:, 3, 11], net.net.phi(place), atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "value"), [("encoding", "number"), ("unknown", "zero")])
+def test_options_that_would_do_nothing_are_refused(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: {value} says nothing where ids are none"):
+        PFN(**{"ids": "none", name: value})
+    assert getattr(PFN(**{"ids": "charge", name: value}), name) == value

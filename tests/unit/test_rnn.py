@@ -1,6 +1,7 @@
 """The recurrent tagger reads from hard to soft, and nothing after that."""
 
 import numpy as np
+import pytest
 import torch
 
 from jetscale.data.batch import batch
@@ -47,3 +48,11 @@ def test_jets_of_one_particle_and_of_none_are_finite() -> None:
     net, (particle, mask) = task.build(1), tensors(task, 2)
     one = mask & (torch.arange(mask.shape[1]) == 0)
     assert torch.isfinite(net(particle, one)).all() and torch.isfinite(net(particle, mask & False)).all()
+
+
+def test_without_ids_no_ids_are_asked_for() -> None:
+    task = RNN(ids="none")
+    assert "particle_pdg" not in task.inputs.names and "particle_pdg" in RNN().inputs.names
+    assert torch.isfinite(task.build(1)(*tensors(task, 4))).all()
+    with pytest.raises(ValueError, match="unknown: zero says nothing where ids are none"):
+        RNN(ids="none", unknown="zero")
