@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from jetscale.physics import constituents, kinematics
 from jetscale.physics.constituents import Selection
@@ -81,3 +82,13 @@ def named(jet_B4: Tensor, particle_BPR: Tensor, selection: Selection) -> tuple[d
     """The columns of jets (B,) and of particles (B, P) by their short names."""
     jet = dict(zip(MOMENTUM, jet_B4.unbind(-1), strict=True))
     return jet, dict(zip(raw(selection), particle_BPR.unbind(-1), strict=True))
+
+
+def hardest(particle_BPR: Tensor, mask_BP: Tensor, most: int | None) -> tuple[Tensor, Tensor]:
+    """The first `most` particles, (B, N, R) and (B, N), the hardest, for they are in falling pt by the schema; None:
+    all of them. While a network is traced there are always as many slots."""
+    if most is None:
+        return particle_BPR, mask_BP
+    if torch.compiler.is_exporting():
+        particle_BPR, mask_BP = functional.pad(particle_BPR, (0, 0, 0, most)), functional.pad(mask_BP, (0, most))
+    return particle_BPR[:, :most], mask_BP[:, :most]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from jetscale.config import Values
 from jetscale.nn.deepsets import FlowNetwork
+from jetscale.nn.particles import hardest
 from jetscale.physics.centred import centred
 from jetscale.schema import PARTICLES, Schema
 from jetscale.tagger import Filters, Tagger
@@ -31,6 +32,7 @@ class EFN(Tagger):
     """Tell classes of jets apart by where their energy goes."""
 
     classes: dict[str, tuple[str, ...]] = {"gluon": ("gluon",), "quark": ("quark",)}
+    particles: int | None = Field(None, gt=0, description="the hardest particles that are read; null: all of them")
     turned: bool = Field(False, description="turn and mirror jets to stand upright")
     phi: tuple[int, ...] = Field(
         (100, 100, 256), min_length=1, description="widths for each particle; the last: latent"
@@ -56,6 +58,7 @@ class EFN(Tagger):
         """All latent variables, as far out as nearly all particles lie: rounded up to a tenth."""
         assert isinstance(net, EnergyFlow)
         particle_BP4, mask_BP = self.tensors(batch)
+        particle_BP4, mask_BP = hardest(particle_BP4, mask_BP, self.particles)
         _, place_BP2 = centred(dict(zip(MOMENTUM, particle_BP4.unbind(-1), strict=True)), mask_BP, self.turned)
         away = place_BP2.norm(dim=-1)[mask_BP].double().cpu().numpy()
         radius = max(1, math.ceil(10 * float(np.quantile(away, REACH)) - 1e-6)) / 10 if len(away) else 0.1
@@ -72,6 +75,7 @@ class EnergyFlow(nn.Module):
 
     def forward(self, particle_BP4: Tensor, mask_BP: Tensor) -> Tensor:
         """Logits of the classes."""
+        particle_BP4, mask_BP = hardest(particle_BP4, mask_BP, self.task.particles)
         particle = dict(zip(MOMENTUM, particle_BP4.unbind(-1), strict=True))
         share_BP, place_BP2 = centred(particle, mask_BP, self.task.turned)
         dtype = next(self.net.parameters()).dtype

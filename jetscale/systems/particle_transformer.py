@@ -20,7 +20,7 @@ from jetscale.aggregates import Moments
 from jetscale.config import Values
 from jetscale.nn.listed import ListNorm
 from jetscale.nn.pairs import Legs, PairEmbedding, pair_features
-from jetscale.nn.particles import ParticleInputs, columns, named
+from jetscale.nn.particles import ParticleInputs, columns, hardest, named
 from jetscale.nn.places import Padded, Pairs, Ragged
 from jetscale.nn.transformer import ClassBlock, ParticleBlock
 from jetscale.physics import constituents
@@ -38,6 +38,7 @@ class ParticleTransformer(Tagger):
         "kinematics", description="momenta alone, with what particles are, with their tracks too"
     )
     standardise: Literal["published", "fitted"] = Field("published", description="by which numbers inputs are scaled")
+    particles: int | None = Field(None, gt=0, description="the hardest particles that are read; null: all of them")
     embed: tuple[int, ...] = Field((128, 512, 128), min_length=1, description="widths of the layers on particles")
     pair_embed: tuple[int, ...] = Field((64, 64, 64), description="widths of the layers on pairs of particles")
     heads: int = Field(8, gt=0, description="of attention; divides the last width on particles")
@@ -76,6 +77,7 @@ class ParticleTransformer(Tagger):
 
     def _plain(self, inputs: ParticleInputs, batch: Batch) -> tuple[Tensor, Tensor]:
         jet_B4, particle_BPR, mask_BP = self.tensors(batch)
+        particle_BPR, mask_BP = hardest(particle_BPR, mask_BP, self.particles)
         return inputs.plain(jet_B4, particle_BPR), mask_BP * batch.weight_B[:, None]
 
 
@@ -85,7 +87,7 @@ class TransformerNetwork(nn.Module):
 
     def __init__(self, task: ParticleTransformer, moments: Mapping[str, Tensor] | None) -> None:
         super().__init__()
-        self.scaled = ParticleInputs(task.features, moments)
+        self.most, self.scaled = task.particles, ParticleInputs(task.features, moments)
         widths, width = (len(self.scaled.names), *task.embed), task.embed[-1]
         self.norm = ListNorm(widths[0])
         self.embed = nn.ModuleList(
@@ -112,6 +114,7 @@ class TransformerNetwork(nn.Module):
 
     def forward(self, jet_B4: Tensor, particle_BPR: Tensor, mask_BP: Tensor) -> Tensor:
         """Logits of the classes."""
+        particle_BPR, mask_BP = hardest(particle_BPR, mask_BP, self.most)
         dtype = self.dense.weight.dtype
         places = Padded(mask_BP) if torch.compiler.is_exporting() else Ragged(mask_BP)
         biases = places.biases(self._pairs(jet_B4, places.flat(particle_BPR), places.pairs()).to(dtype))

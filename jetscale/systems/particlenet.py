@@ -21,7 +21,7 @@ from jetscale.config import Values
 from jetscale.nn.edgeconv import EdgeConv, flat_of, wide
 from jetscale.nn.equivariant import masked_mean
 from jetscale.nn.listed import ListNorm
-from jetscale.nn.particles import ParticleInputs, columns
+from jetscale.nn.particles import ParticleInputs, columns, hardest
 from jetscale.physics.constituents import Selection
 from jetscale.schema import IMPACT, JET, PARTICLE_IDS, PARTICLES, Schema
 from jetscale.tagger import Tagger
@@ -42,6 +42,7 @@ class ParticleNet(Tagger):
         "kinematics", description="momenta alone, with what particles are, with their tracks too"
     )
     standardise: Literal["published", "fitted"] = Field("published", description="by which numbers inputs are scaled")
+    particles: int | None = Field(None, gt=0, description="the hardest particles that are read; null: all of them")
     phantom: Literal["keep", "drop"] = Field(
         "keep", description="edges to nothing, where a jet has fewer particles than neighbours; kept by the reference"
     )
@@ -73,6 +74,7 @@ class ParticleNet(Tagger):
 
     def _plain(self, inputs: ParticleInputs, batch: Batch) -> tuple[Tensor, Tensor]:
         jet_B4, particle_BPR, mask_BP = self.tensors(batch)
+        particle_BPR, mask_BP = hardest(particle_BPR, mask_BP, self.particles)
         return inputs.plain(jet_B4, particle_BPR), mask_BP * batch.weight_B[:, None]
 
 
@@ -83,7 +85,7 @@ class CloudNetwork(nn.Module):
     def __init__(self, task: ParticleNet, moments: Mapping[str, Tensor] | None) -> None:
         super().__init__()
         k, blocks, dense = SIZES[task.size]
-        self.scaled = ParticleInputs(task.features, moments)
+        self.most, self.scaled = task.particles, ParticleInputs(task.features, moments)
         widths = (len(self.scaled.names), *(block[-1] for block in blocks))
         self.k, self.norm = k, ListNorm(widths[0])
         self.blocks = nn.ModuleList(
@@ -97,6 +99,7 @@ class CloudNetwork(nn.Module):
 
     def forward(self, jet_B4: Tensor, particle_BPR: Tensor, mask_BP: Tensor) -> Tensor:
         """Logits of the classes."""
+        particle_BPR, mask_BP = hardest(particle_BPR, mask_BP, self.most)
         cloud = self.scaled(jet_B4, particle_BPR, mask_BP)
         features_BPC = cloud.features_BPC.to(self.dense[0].weight.dtype)
         pooled = self._padded if torch.compiler.is_exporting() else self._flat

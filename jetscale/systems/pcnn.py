@@ -19,7 +19,7 @@ from jetscale.aggregates import Moments
 from jetscale.config import Values
 from jetscale.nn.equivariant import masked_mean
 from jetscale.nn.listed import ListNorm
-from jetscale.nn.particles import ParticleInputs, columns
+from jetscale.nn.particles import ParticleInputs, columns, hardest
 from jetscale.nn.sequence import Convolved, ResidualUnit, strided
 from jetscale.physics.constituents import Selection
 from jetscale.schema import IMPACT, JET, PARTICLE_IDS, PARTICLES, Schema
@@ -38,9 +38,10 @@ class PCNN(Tagger):
         "kinematics", description="momenta alone, with what particles are, with their tracks too"
     )
     standardise: Literal["published", "fitted"] = Field("published", description="by which numbers inputs are scaled")
-    length: int = Field(128, gt=0, description="the hardest particles that are read")
+    particles: int = Field(128, gt=0, description="the hardest particles that are read")
     pool: Literal["masked", "length"] = Field(
-        "masked", description="what is averaged: real particles, or all of `length` slots with padding, as published"
+        "masked",
+        description="what is averaged: real particles, or as many slots as `particles` with padding, as published",
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="0.5 in the paper, 0.2 in its authors' later code")
 
@@ -69,6 +70,7 @@ class PCNN(Tagger):
 
     def _plain(self, inputs: ParticleInputs, batch: Batch) -> tuple[Tensor, Tensor]:
         jet_B4, particle_BPR, mask_BP = self.tensors(batch)
+        particle_BPR, mask_BP = hardest(particle_BPR, mask_BP, self.particles)
         return inputs.plain(jet_B4, particle_BPR), mask_BP * batch.weight_B[:, None]
 
 
@@ -81,7 +83,7 @@ class SequenceNetwork(nn.Module):
 
     def __init__(self, task: PCNN, moments: Mapping[str, Tensor] | None) -> None:
         super().__init__()
-        self.length, self.masked = task.length, task.pool == "masked"
+        self.most, self.masked = task.particles, task.pool == "masked"
         self.scaled = ParticleInputs(task.features, moments)
         features = len(self.scaled.names)
         self.norm, self.first = ListNorm(features), Convolved(features, FIRST)
@@ -117,11 +119,11 @@ class SequenceNetwork(nn.Module):
         return logits
 
     def _slots(self, particle_BPR: Tensor, mask_BP: Tensor) -> tuple[Tensor, Tensor]:
-        """The hardest particles: `length` slots, or fewer where no padding is looked at."""
+        """The hardest particles: `particles` slots, or fewer where no padding is looked at."""
         if not self.masked or torch.compiler.is_exporting():
-            particle_BPR = functional.pad(particle_BPR, (0, 0, 0, self.length))
-            mask_BP = functional.pad(mask_BP, (0, self.length))
-        return particle_BPR[:, : self.length], mask_BP[:, : self.length]
+            particle_BPR = functional.pad(particle_BPR, (0, 0, 0, self.most))
+            mask_BP = functional.pad(mask_BP, (0, self.most))
+        return particle_BPR[:, : self.most], mask_BP[:, : self.most]
 
 
 def recipe() -> Values:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from jetscale.config import Values
 from jetscale.nn.deepsets import FlowNetwork
+from jetscale.nn.particles import hardest
 from jetscale.physics import species
 from jetscale.physics.centred import centred
 from jetscale.physics.species import Ids
@@ -33,6 +34,7 @@ class PFN(Tagger):
     ids: Ids = Field("none", description="what is seen of particles beside momenta: PFN, PFN-Ch, PFN-Ex, PFN-ID")
     encoding: Literal["one_hot", "number"] = Field("one_hot", description="number: one of small ones, as published")
     unknown: Literal["error", "zero"] = Field("error", description="what a particle of unknown species is")
+    particles: int | None = Field(None, gt=0, description="the hardest particles that are read; null: all of them")
     turned: bool = Field(False, description="turn and mirror jets to stand upright")
     phi: tuple[int, ...] = Field(
         (100, 100, 256), min_length=1, description="widths for each particle; the last: latent"
@@ -75,6 +77,7 @@ class ParticleFlow(nn.Module):
 
     def forward(self, particle_BPR: Tensor, mask_BP: Tensor) -> Tensor:
         """Logits of the classes."""
+        particle_BPR, mask_BP = hardest(particle_BPR, mask_BP, self.task.particles)
         columns = particle_BPR.unbind(-1)
         share_BP, place_BP2 = centred(dict(zip(MOMENTUM, columns, strict=False)), mask_BP, self.task.turned)
         parts = [share_BP[..., None], place_BP2]

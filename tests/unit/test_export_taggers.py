@@ -14,6 +14,7 @@ from jetscale.task import At, Batch
 
 SYSTEMS: dict[str, tuple[str, Values]] = {
     "pfn": ("pfn", {"ids": "full"}),
+    "efn of the hardest": ("efn", {"particles": 12}),
     "rnn": ("rnn", {"particles": 20}),
     "efp": ("efp", {"edges": 3, "particles": 16}),
     "particlenet lite": ("particlenet", {"size": "lite"}),

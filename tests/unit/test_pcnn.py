@@ -87,7 +87,7 @@ def test_the_mean_over_all_slots_is_the_published_network() -> None:
 
 
 def test_without_padding_both_pools_are_one() -> None:
-    masked, length = PCNN(length=12), PCNN(length=12, pool="length")
+    masked, length = PCNN(particles=12), PCNN(particles=12, pool="length")
     nets = [seasoned(masked), length.build(1).eval()]
     nets[1].load_state_dict(nets[0].state_dict())
     jet, particle, mask = masked.tensors(rows(masked, 60))
@@ -147,7 +147,7 @@ def test_order_matters_and_is_that_of_falling_pt(name: str) -> None:
 
 
 def test_only_the_hardest_are_read() -> None:
-    task = PCNN(length=10)
+    task = PCNN(particles=10)
     net, (jet, particle, mask) = seasoned(task), task.tensors(rows(task))
     assert mask.sum(1).max() > 10
     assert torch.allclose(net(jet, particle, mask), net(jet, particle[:, :10], mask[:, :10]), atol=1e-6)
@@ -177,7 +177,7 @@ def test_half_precision_is_near(name: str) -> None:
 
 
 def test_its_graph_agrees_with_torch(tmp_path: Path) -> None:
-    values = {"system": "pcnn", "task": {"length": 40}, "stream": {"samples": {"toy": {"events": "toy"}}}}
+    values = {"system": "pcnn", "task": {"particles": 40}, "stream": {"samples": {"toy": {"events": "toy"}}}}
     run = resolve([("test", values)], "test").run
     found = onnx.write(run, run.task.build(1), tmp_path / "network.onnx", "none")
     assert found.events > 60 and found.undecided == 0

@@ -32,7 +32,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "particlenet": {"size": "lite"},
     "particlenet dropped": {"size": "lite", "phantom": "drop"},
     "pcnn": {},
-    "pcnn published": {"pool": "length", "length": 64},
+    "pcnn published": {"pool": "length", "particles": 64},
     "pfn": {},
     "pfn turned": {"turned": True},
     "resnext": {"layers": 14, "size": 16},
@@ -186,6 +186,22 @@ def test_what_a_tagger_sees_of_a_jet(name: str) -> None:
     moved = {change: float((one - wanted_BK).abs().max()) / spread for change, one in found.items()}
     assert {change: round(by, 6) for change, by in moved.items() if change in HIDDEN[name] and by >= SAME} == {}
     assert {change: round(by, 6) for change, by in moved.items() if change not in HIDDEN[name] and by <= OTHER} == {}
+
+
+CUT = [name for name in SETTINGS if name not in ("deepjet", "resnext")]
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_only_the_hardest_are_read(name: str) -> None:
+    task: Any = find(name.split(maxsplit=1)[0]).task(**{**SETTINGS[name], "particles": 5})
+    net, seen = task.build(1).eval(), task.tensors(rows(task, jets(task)))
+    *jet, particle, mask = seen
+    assert mask[:, 6:].any()
+    with torch.no_grad():
+        found, few = net(*seen), net(*jet, particle[:, :5], mask[:, :5])
+        spread = float(found.std(0).max())
+        assert float((found - few).abs().max()) / spread < SAME
+        assert float((found - net(*jet, particle[:, :4], mask[:, :4])).abs().max()) / spread > OTHER
 
 
 def test_every_tagger_has_a_row() -> None:
