@@ -62,8 +62,14 @@ class ParticleInputs(nn.Module):
             self.register_buffer(name, one)
 
     def forward(self, jet_B4: Tensor, particle_BPR: Tensor, mask_BP: Tensor) -> Cloud:
-        """(B, 4), (B, P, R) and the mask (B, P): float32 or double, whatever the precision of the weights."""
+        """(B, 4), (B, P, R) and the mask (B, P): float32 or double, whatever the precision of the weights.
+
+        Raises:
+            DataError: a particle that is of no kind, where it is looked at what particles are.
+        """
         jet, particle = named(jet_B4, particle_BPR, self.selection)
+        if "pdg" in particle and not torch.compiler.is_exporting():
+            constituents.check(particle["pdg"], mask_BP)
         plain_BPC = self.plain(jet_B4, particle_BPR)
         scaled_BPC = ((plain_BPC - self.shift_C.to(plain_BPC.dtype)) * self.scale_C.to(plain_BPC.dtype)).clamp(
             self.low_C.to(plain_BPC.dtype), self.high_C.to(plain_BPC.dtype)

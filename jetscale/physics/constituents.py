@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from jetscale.errors import DataError
 from jetscale.physics.kinematics import delta_phi
 
 Selection = Literal["kinematics", "ids", "full"]
@@ -103,13 +104,36 @@ def features(wanted: tuple[str, ...], jet: Mapping[str, Tensor], particle: Mappi
 
 
 def kinds(pdg: Tensor, charge: Tensor) -> dict[str, Tensor]:
-    """Which of the five kinds that a detector tells apart each particle is, 0 or 1, in the type of `charge`."""
+    """Which of the five kinds that a detector tells apart each particle is, 0 or 1, in the type of `charge`; a particle
+    of id 0, of which nothing is known, is none."""
     of = pdg.abs()
-    photon, electron, muon, known = of == 22, of == 11, of == 13, of != 0
-    hadron = known & ~(photon | electron | muon)
+    photon, electron, muon, hadron = of == 22, of == 11, of == 13, hadrons(pdg)
     found = {"charged_hadron": hadron & (charge != 0), "neutral_hadron": hadron & (charge == 0), "photon": photon,
              "electron": electron, "muon": muon}  # fmt: skip
     return {name: one.to(charge.dtype) for name, one in found.items()}
+
+
+def hadrons(pdg: Tensor) -> Tensor:
+    """Which ids are those of hadrons or nuclei, by the numbering scheme of the Particle Data Group: digits of two
+    quarks at least, none of new physics, and a spin (K0 short and long have none, but quarks that differ)."""
+    of = pdg.abs().long()
+    spin, tens, hundreds = of % 10, of // 10 % 10, of // 100 % 10
+    quarks = (tens >= 1) & (tens <= 6) & (hundreds >= 1) & (hundreds <= 6) & ((spin > 0) | (tens != hundreds))
+    return (quarks & ((of < 1_000_000) | ((of >= 9_000_000) & (of < 10_000_000)))) | (of >= 1_000_000_000)
+
+
+def check(pdg_BP: Tensor, mask_BP: Tensor) -> None:
+    """See that all particles are of one of the five kinds, or have the id 0 of what is not known.
+
+    Raises:
+        DataError: the first that is not, and how many there are: neutrinos, partons, numbers without a meaning.
+    """
+    of_BP = pdg_BP.abs()
+    odd_BP = mask_BP & ~((of_BP == 0) | (of_BP == 11) | (of_BP == 13) | (of_BP == 22) | hadrons(pdg_BP))
+    if odd_BP.any():
+        what = f"{int(odd_BP.sum())} particles are neither photon, electron, muon nor hadron; the first has the PDG id"
+        raise DataError(f"{what} {int(pdg_BP[odd_BP][0])}", where="particle_pdg",
+                        cure="leave them out of the jets, or give those that are not known the id 0")  # fmt: skip
 
 
 def _log(value: Tensor) -> Tensor:
