@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from mmap import mmap
 from pathlib import Path
 
 import numpy as np
@@ -82,9 +83,9 @@ def test_nothing_of_a_tree_is_left() -> None:
 def test_the_peak_is_seen_and_forgotten() -> None:
     forget_peak()  # what tests before this one have held
     before = resident()["peak"]
-    held = np.ones(80_000_000, dtype=np.uint8)
-    assert resident()["peak"] > before + 40_000_000
-    del held
+    with mmap(-1, 80_000_000) as held:  # not what tests before this one have freed and still hold
+        held.write(bytes(80_000_000))
+        assert resident()["peak"] > before + 40_000_000
     forget_peak()
     assert resident()["peak"] < before + 40_000_000
 
