@@ -9,6 +9,7 @@ import awkward as ak
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -269,6 +270,16 @@ def test_split_depends_on_the_id_alone_and_has_its_shares() -> None:
     back = np.random.default_rng(1).permutation(len(ids))
     assert np.array_equal(part_of(ids[back], split), parts[back])
     assert not np.array_equal(part_of(ids, split.but(seed=1)), parts)
+
+
+def test_ahead_works_on_one_thread_and_leaves_the_consumer_its_own() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert list(ahead(torch.get_num_threads() for _ in range(3))) == [1, 1, 1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_ahead_hands_on_things_in_order_and_problems_too() -> None:
