@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +18,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from jetscale import labels, tagging
-from jetscale.aggregates import Classes, Within
+from jetscale.aggregates import Classes, Moments, Within
 from jetscale.errors import DataError
+from jetscale.nn.particles import ParticleInputs, columns, hardest
 from jetscale.physics import toy_jets
-from jetscale.schema import EVENT_ID, JET_LABEL, PROBABILITY, WEIGHT, Column, Schema, flat
+from jetscale.physics.constituents import Selection
+from jetscale.schema import (
+    EVENT_ID,
+    IMPACT,
+    JET,
+    JET_LABEL,
+    PARTICLE_IDS,
+    PARTICLES,
+    PROBABILITY,
+    WEIGHT,
+    Column,
+    Schema,
+    flat,
+)
 from jetscale.task import Aggregate, Batch, Task
 
 TERM = "class"
@@ -191,3 +205,35 @@ class Tagger(Task):
         class_of = {labels.code(label): number for number, held in enumerate(self.classes.values()) for label in held}
         codes = range(-1, len(labels.NAMES) + 1)
         return torch.tensor([class_of.get(code, -1) for code in codes], dtype=torch.int64, device=device)
+
+
+class ParticleTagger(Tagger):
+    """A tagger that sees its particles through `ParticleInputs`. Abstract, too."""
+
+    features: Selection = Field(
+        "kinematics", description="momenta alone, with what particles are, with their tracks too"
+    )
+    standardise: Literal["published", "fitted"] = Field("published", description="by which numbers inputs are scaled")
+    particles: int | None = Field(None, gt=0, description="the hardest particles that are read; null: all of them")
+
+    @property
+    def inputs(self) -> Schema:
+        """Jets and their particles."""
+        more = {"kinematics": (), "ids": PARTICLE_IDS.columns, "full": (*PARTICLE_IDS.columns, *IMPACT.columns)}
+        return JET.plus(*PARTICLES.columns, *more[self.features])
+
+    def needs(self) -> Mapping[str, Aggregate]:
+        """Mean and deviation of the features, where inputs are scaled by these."""
+        plain = ParticleInputs(self.features)
+        fitted = {"particles": Moments(lambda batch: self._plain(plain, batch), plain.names)}
+        return {**super().needs(), **(fitted if self.standardise == "fitted" else {})}
+
+    def tensors(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Columns of jets and of particles, and the mask of the latter."""
+        stacks = [torch.stack([batch[name].float() for name in names], -1) for names in columns(self.features)]
+        return (*stacks, batch.mask("particle"))
+
+    def _plain(self, inputs: ParticleInputs, batch: Batch) -> tuple[Tensor, Tensor]:
+        jet_B4, particle_BPR, mask_BP = self.tensors(batch)
+        particle_BPR, mask_BP = hardest(particle_BPR, mask_BP, self.particles)
+        return inputs.plain(jet_B4, particle_BPR), mask_BP * batch.weight_B[:, None]

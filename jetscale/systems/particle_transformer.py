@@ -10,35 +10,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal, Self, final
+from typing import Self, final
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from jetscale.aggregates import Moments
 from jetscale.config import Values
 from jetscale.nn.listed import ListNorm
 from jetscale.nn.pairs import Legs, PairEmbedding, pair_features
-from jetscale.nn.particles import ParticleInputs, columns, hardest, named
+from jetscale.nn.particles import ParticleInputs, hardest, named
 from jetscale.nn.places import Padded, Pairs, Ragged
 from jetscale.nn.transformer import ClassBlock, ParticleBlock
 from jetscale.physics import constituents
-from jetscale.physics.constituents import Selection
-from jetscale.schema import IMPACT, JET, PARTICLE_IDS, PARTICLES, Schema
-from jetscale.tagger import Tagger
-from jetscale.task import NOTHING, Aggregate, Batch, Fitted
+from jetscale.tagger import ParticleTagger
+from jetscale.task import NOTHING, Fitted
 
 
 @final
-class ParticleTransformer(Tagger):
+class ParticleTransformer(ParticleTagger):
     """Tell classes of jets apart by attention among their particles."""
 
-    features: Selection = Field(
-        "kinematics", description="momenta alone, with what particles are, with their tracks too"
-    )
-    standardise: Literal["published", "fitted"] = Field("published", description="by which numbers inputs are scaled")
-    particles: int | None = Field(None, gt=0, description="the hardest particles that are read; null: all of them")
     embed: tuple[int, ...] = Field((128, 512, 128), min_length=1, description="widths of the layers on particles")
     pair_embed: tuple[int, ...] = Field((64, 64, 64), description="widths of the layers on pairs of particles")
     heads: int = Field(8, gt=0, description="of attention; divides the last width on particles")
@@ -52,33 +44,11 @@ class ParticleTransformer(Tagger):
             raise ValueError(f"heads: {self.heads} do not divide {self.embed[-1]}, the last of embed")
         return self
 
-    @property
-    def inputs(self) -> Schema:
-        """Jets and their particles."""
-        more = {"kinematics": (), "ids": PARTICLE_IDS.columns, "full": (*PARTICLE_IDS.columns, *IMPACT.columns)}
-        return JET.plus(*PARTICLES.columns, *more[self.features])
-
-    def needs(self) -> Mapping[str, Aggregate]:
-        """Mean and deviation of the features, where inputs are scaled by these."""
-        plain = ParticleInputs(self.features)
-        fitted = {"particles": Moments(lambda batch: self._plain(plain, batch), plain.names)}
-        return {**super().needs(), **(fitted if self.standardise == "fitted" else {})}
-
-    def tensors(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Columns of jets and of particles, and the mask of the latter."""
-        stacks = [torch.stack([batch[name].float() for name in names], -1) for names in columns(self.features)]
-        return (*stacks, batch.mask("particle"))
-
     def build(self, seed: int, fitted: Fitted = NOTHING) -> nn.Module:
         """The network with fresh weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return TransformerNetwork(self, fitted.get("particles"))
-
-    def _plain(self, inputs: ParticleInputs, batch: Batch) -> tuple[Tensor, Tensor]:
-        jet_B4, particle_BPR, mask_BP = self.tensors(batch)
-        particle_BPR, mask_BP = hardest(particle_BPR, mask_BP, self.particles)
-        return inputs.plain(jet_B4, particle_BPR), mask_BP * batch.weight_B[:, None]
 
 
 @final

@@ -16,16 +16,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jetscale.aggregates import Moments
 from jetscale.config import Values
 from jetscale.nn.edgeconv import EdgeConv, flat_of, wide
 from jetscale.nn.equivariant import masked_mean
 from jetscale.nn.listed import ListNorm
-from jetscale.nn.particles import ParticleInputs, columns, hardest
-from jetscale.physics.constituents import Selection
-from jetscale.schema import IMPACT, JET, PARTICLE_IDS, PARTICLES, Schema
-from jetscale.tagger import Tagger
-from jetscale.task import NOTHING, Aggregate, Batch, Fitted
+from jetscale.nn.particles import ParticleInputs, hardest
+from jetscale.tagger import ParticleTagger
+from jetscale.task import NOTHING, Fitted
 
 SIZES = {
     "full": (16, ((64, 64, 64), (128, 128, 128), (256, 256, 256)), 256),
@@ -34,48 +31,21 @@ SIZES = {
 
 
 @final
-class ParticleNet(Tagger):
+class ParticleNet(ParticleTagger):
     """Tell classes of jets apart by graphs of their particles."""
 
     size: Literal["full", "lite"] = "full"
-    features: Selection = Field(
-        "kinematics", description="momenta alone, with what particles are, with their tracks too"
-    )
-    standardise: Literal["published", "fitted"] = Field("published", description="by which numbers inputs are scaled")
-    particles: int | None = Field(None, gt=0, description="the hardest particles that are read; null: all of them")
     phantom: Literal["keep", "drop"] = Field(
         "keep", description="edges to nothing, where a jet has fewer particles than neighbours; kept by the reference"
     )
     fusion: bool = Field(False, description="a layer on the outputs of all blocks together")
     dropout: float = Field(0.1, ge=0, lt=1)
 
-    @property
-    def inputs(self) -> Schema:
-        """Jets and their particles."""
-        more = {"kinematics": (), "ids": PARTICLE_IDS.columns, "full": (*PARTICLE_IDS.columns, *IMPACT.columns)}
-        return JET.plus(*PARTICLES.columns, *more[self.features])
-
-    def needs(self) -> Mapping[str, Aggregate]:
-        """Mean and deviation of the features, where inputs are scaled by these."""
-        plain = ParticleInputs(self.features)
-        fitted = {"particles": Moments(lambda batch: self._plain(plain, batch), plain.names)}
-        return {**super().needs(), **(fitted if self.standardise == "fitted" else {})}
-
-    def tensors(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Columns of jets and of particles, and the mask of the latter."""
-        stacks = [torch.stack([batch[name].float() for name in names], -1) for names in columns(self.features)]
-        return (*stacks, batch.mask("particle"))
-
     def build(self, seed: int, fitted: Fitted = NOTHING) -> nn.Module:
         """The network with fresh weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return CloudNetwork(self, fitted.get("particles"))
-
-    def _plain(self, inputs: ParticleInputs, batch: Batch) -> tuple[Tensor, Tensor]:
-        jet_B4, particle_BPR, mask_BP = self.tensors(batch)
-        particle_BPR, mask_BP = hardest(particle_BPR, mask_BP, self.particles)
-        return inputs.plain(jet_B4, particle_BPR), mask_BP * batch.weight_B[:, None]
 
 
 @final

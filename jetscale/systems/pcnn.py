@@ -8,70 +8,47 @@ which is that of falling pt by the schema; the network does not sort them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, final
+from typing import Literal, Self, final
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from jetscale.aggregates import Moments
 from jetscale.config import Values
 from jetscale.nn.equivariant import masked_mean
 from jetscale.nn.listed import ListNorm
-from jetscale.nn.particles import ParticleInputs, columns, hardest
+from jetscale.nn.particles import ParticleInputs
 from jetscale.nn.sequence import Convolved, ResidualUnit, strided
-from jetscale.physics.constituents import Selection
-from jetscale.schema import IMPACT, JET, PARTICLE_IDS, PARTICLES, Schema
-from jetscale.tagger import Tagger
-from jetscale.task import NOTHING, Aggregate, Batch, Fitted
+from jetscale.tagger import ParticleTagger
+from jetscale.task import NOTHING, Fitted
 
 FIRST, DENSE = 32, 512
 UNITS = ((64, 1), (64, 1), (64, 2), (64, 1), (128, 2), (128, 1))  # width and stride
 
 
 @final
-class PCNN(Tagger):
+class PCNN(ParticleTagger):
     """Tell classes of jets apart by convolutions along their particles."""
 
-    features: Selection = Field(
-        "kinematics", description="momenta alone, with what particles are, with their tracks too"
-    )
-    standardise: Literal["published", "fitted"] = Field("published", description="by which numbers inputs are scaled")
-    particles: int = Field(128, gt=0, description="the hardest particles that are read")
+    particles: int | None = Field(128, gt=0, description="the hardest particles that are read, a number")
     pool: Literal["masked", "length"] = Field(
         "masked",
         description="what is averaged: real particles, or as many slots as `particles` with padding, as published",
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="0.5 in the paper, 0.2 in its authors' later code")
 
-    @property
-    def inputs(self) -> Schema:
-        """Jets and their particles."""
-        more = {"kinematics": (), "ids": PARTICLE_IDS.columns, "full": (*PARTICLE_IDS.columns, *IMPACT.columns)}
-        return JET.plus(*PARTICLES.columns, *more[self.features])
-
-    def needs(self) -> Mapping[str, Aggregate]:
-        """Mean and deviation of the features, where inputs are scaled by these."""
-        plain = ParticleInputs(self.features)
-        fitted = {"particles": Moments(lambda batch: self._plain(plain, batch), plain.names)}
-        return {**super().needs(), **(fitted if self.standardise == "fitted" else {})}
-
-    def tensors(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Columns of jets and of particles, and the mask of the latter."""
-        stacks = [torch.stack([batch[name].float() for name in names], -1) for names in columns(self.features)]
-        return (*stacks, batch.mask("particle"))
+    @model_validator(mode="after")
+    def _has_a_length(self) -> Self:
+        if self.particles is None:
+            raise ValueError("particles: null, and this network reads a number of them")
+        return self
 
     def build(self, seed: int, fitted: Fitted = NOTHING) -> nn.Module:
         """The network with fresh weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return SequenceNetwork(self, fitted.get("particles"))
-
-    def _plain(self, inputs: ParticleInputs, batch: Batch) -> tuple[Tensor, Tensor]:
-        jet_B4, particle_BPR, mask_BP = self.tensors(batch)
-        particle_BPR, mask_BP = hardest(particle_BPR, mask_BP, self.particles)
-        return inputs.plain(jet_B4, particle_BPR), mask_BP * batch.weight_B[:, None]
 
 
 @final
@@ -83,6 +60,7 @@ class SequenceNetwork(nn.Module):
 
     def __init__(self, task: PCNN, moments: Mapping[str, Tensor] | None) -> None:
         super().__init__()
+        assert task.particles is not None  # the task refuses it
         self.most, self.masked = task.particles, task.pool == "masked"
         self.scaled = ParticleInputs(task.features, moments)
         features = len(self.scaled.names)

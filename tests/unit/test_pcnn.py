@@ -199,3 +199,8 @@ def test_three_prongs_are_told_from_one() -> None:
         score = task.score(net.eval(), seen)["probability_top"]
     signal, background = (score[task.class_of(seen) == one] for one in (1, 0))
     assert (signal[:, None] > background).float().mean() > 0.88
+
+
+def test_it_reads_a_number_of_particles() -> None:
+    with pytest.raises(ValueError, match="particles: null, and this network reads a number of them"):
+        PCNN(particles=None)
