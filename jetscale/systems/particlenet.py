@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal, final
+from typing import Annotated, Literal, NamedTuple, final
 
 import torch
 from pydantic import Field
@@ -24,9 +24,20 @@ from jetscale.nn.particles import ParticleInputs, hardest
 from jetscale.tagger import ParticleTagger
 from jetscale.task import NOTHING, Fitted
 
+Widths = Annotated[tuple[Annotated[int, Field(gt=0)], ...], Field(min_length=1)]
+
+
+class Size(NamedTuple):
+    """Neighbours of a particle, widths of the layers of every block, and the width of the layer on the mean."""
+
+    k: int
+    channels: tuple[Widths, ...]
+    dense: int
+
+
 SIZES = {
-    "full": (16, ((64, 64, 64), (128, 128, 128), (256, 256, 256)), 256),
-    "lite": (7, ((32, 32, 32), (64, 64, 64)), 128),
+    "full": Size(16, ((64, 64, 64), (128, 128, 128), (256, 256, 256)), 256),
+    "lite": Size(7, ((32, 32, 32), (64, 64, 64)), 128),
 }
 
 
@@ -34,12 +45,23 @@ SIZES = {
 class ParticleNet(ParticleTagger):
     """Tell classes of jets apart by graphs of their particles."""
 
-    size: Literal["full", "lite"] = "full"
+    size: Literal["full", "lite"] = Field("full", description="as published; the accuracies published need full")
+    k: int | None = Field(None, gt=0, description="neighbours that a particle looks at; null: as many as size says")
+    channels: tuple[Widths, ...] | None = Field(
+        None, min_length=1, description="widths of the layers, block by block; null: those that size says"
+    )
+    dense: int | None = Field(None, gt=0, description="width of the layer on the mean; null: what size says")
     phantom: Literal["keep", "drop"] = Field(
         "keep", description="edges to nothing, where a jet has fewer particles than neighbours; kept by the reference"
     )
     fusion: bool = Field(False, description="a layer on the outputs of all blocks together")
     dropout: float = Field(0.1, ge=0, lt=1)
+
+    @property
+    def as_built(self) -> Size:
+        """What `size` says, but for what is set by itself."""
+        size = SIZES[self.size]
+        return Size(self.k or size.k, self.channels or size.channels, self.dense or size.dense)
 
     def build(self, seed: int, fitted: Fitted = NOTHING) -> nn.Module:
         """The network with fresh weights."""
@@ -54,7 +76,7 @@ class CloudNetwork(nn.Module):
 
     def __init__(self, task: ParticleNet, moments: Mapping[str, Tensor] | None) -> None:
         super().__init__()
-        k, blocks, dense = SIZES[task.size]
+        k, blocks, dense = task.as_built
         self.most, self.scaled = task.particles, ParticleInputs(task.features, moments)
         widths = (len(self.scaled.names), *(block[-1] for block in blocks))
         self.k, self.norm = k, ListNorm(widths[0])

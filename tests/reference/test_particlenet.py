@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from jetscale.config import Values
 from jetscale.data.batch import batch
-from jetscale.systems.particlenet import SIZES, ParticleNet
+from jetscale.systems.particlenet import ParticleNet
 from jetscale.task import At
 
 pytestmark = pytest.mark.reference
@@ -15,7 +16,7 @@ reference = pytest.importorskip("weaver.nn.model.ParticleNet", reason="needs wea
 
 
 def theirs(task: ParticleNet, features: int) -> torch.nn.Module:
-    k, blocks, dense = SIZES[task.size]
+    k, blocks, dense = task.as_built
     logging.disable(logging.INFO)
     torch.manual_seed(5)
     net = reference.ParticleNet(features, len(task.classes), [(k, block) for block in blocks], [(dense, 0.1)],
@@ -38,7 +39,7 @@ def mapped(weights: dict[str, torch.Tensor], task: ParticleNet) -> dict[str, tor
         return {new: weights[f"{old}.{name}"] for new, name in names.items()}
 
     found = {f"norm.{name}": one for name, one in norm("bn_fts").items()}
-    for number, (_, block) in enumerate((0, one) for one in SIZES[task.size][1]):
+    for number, (_, block) in enumerate((0, one) for one in task.as_built.channels):
         old, new = f"edge_convs.{number}", f"blocks.{number}"
         for layer in range(len(block)):
             bn = norm(f"{old}.bns.{layer}")
@@ -56,10 +57,17 @@ def mapped(weights: dict[str, torch.Tensor], task: ParticleNet) -> dict[str, tor
     return found
 
 
-@pytest.mark.parametrize("size", ["lite", "full"])
+SIZES: dict[str, Values] = {
+    "lite": {"size": "lite"},
+    "full": {},
+    "own": {"k": 5, "channels": ((24,), (32, 16), (16, 48, 40)), "dense": 20},
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("fusion", [False, True])
 def test_outputs_agree_on_jets_of_all_sizes(size: str, fusion: bool) -> None:
-    task = ParticleNet(size=size, fusion=fusion, classes={"qcd": ["qcd"], "rest": ["top", "h_4q", "w"]})
+    task = ParticleNet(fusion=fusion, classes={"qcd": ["qcd"], "rest": ["top", "h_4q", "w"]}, **SIZES[size])
     n = 120
     seen = batch(
         [task.toy(n, 3)], task.columns, np.ones(n), np.zeros(n, dtype=np.int64), np.arange(n), At(0, 0, 0.0), 1
@@ -78,6 +86,6 @@ def test_outputs_agree_on_jets_of_all_sizes(size: str, fusion: bool) -> None:
     points, features = (pad(one, (0, 0, 0, 17)).mT for one in (cloud.points_BP2, cloud.features_BPC))
     with torch.no_grad():
         wanted = other(points, features, pad(mask, (0, 17))[:, None])
-        assert mask.sum(1).min() < SIZES[size][0] < mask.sum(1).max()
+        assert mask.sum(1).min() < task.as_built.k < mask.sum(1).max()
         assert torch.allclose(net(jet, particle, mask), wanted, atol=1e-6, rtol=0)
         assert not torch.allclose(wanted[:-1], wanted[1:], atol=1e-3)

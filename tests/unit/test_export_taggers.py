@@ -18,6 +18,7 @@ SYSTEMS: dict[str, tuple[str, Values]] = {
     "rnn": ("rnn", {"particles": 20}),
     "efp": ("efp", {"edges": 3, "particles": 16}),
     "particlenet lite": ("particlenet", {"size": "lite"}),
+    "particlenet of its own size": ("particlenet", {"k": 4, "channels": ((16,), (24, 32)), "dense": 20}),
     "particle transformer": ("particle_transformer", {"embed": (16, 24), "pair_embed": (8,), "heads": 4, "blocks": 1,
                                                       "class_blocks": 1}),
 }  # fmt: skip

@@ -4,19 +4,64 @@ import numpy as np
 import pytest
 import torch
 
+from jetscale.config import Values, build
 from jetscale.data.batch import batch
+from jetscale.errors import ConfigError
 from jetscale.nn import edgeconv
 from jetscale.nn.edgeconv import Edges, edge_layers
 from jetscale.systems.particlenet import ParticleNet
 from jetscale.task import At, Batch
 
 TASKS = {"lite": ParticleNet(size="lite"), "fusion": ParticleNet(size="lite", fusion=True, features="full"),
-         "fitted": ParticleNet(size="lite", standardise="fitted", features="ids", phantom="drop")}  # fmt: skip
+         "fitted": ParticleNet(size="lite", standardise="fitted", features="ids", phantom="drop"),
+         "own": ParticleNet(k=3, channels=((8,), (16, 24)), dense=12),
+         "nearest": ParticleNet(k=1, channels=((8, 8),), phantom="drop")}  # fmt: skip
 
 
 def rows(task: ParticleNet, n: int = 24, seed: int = 1) -> Batch:
     return batch([task.toy(n, seed)], task.columns, np.ones(n), np.zeros(n, dtype=np.int64), np.arange(n),
                  At(0, 0, 0.0), 1)  # fmt: skip
+
+
+def test_sizes_are_shorthand_for_settings() -> None:
+    same = ParticleNet(k=7, channels=((32, 32, 32), (64, 64, 64)), dense=128)
+    assert same.as_built == ParticleNet(size="lite").as_built and ParticleNet(size="lite", k=9).as_built.dense == 128
+    given = same.tensors(rows(same))
+    one, other = (task.build(1).eval() for task in (same, ParticleNet(size="lite")))
+    assert torch.equal(one(*given), other(*given))
+
+
+def test_the_network_has_the_size_that_was_asked_for() -> None:
+    net, full = TASKS["own"].build(1), ParticleNet().build(1)
+    features = len(net.scaled.names)
+    into = {"weight_0": (8, 2 * features), "shortcut.weight": (8, features)}
+    then = {"weight_0": (16, 2 * 8), "weight_1": (24, 16), "shortcut.weight": (24, 8)}
+    for block, wanted in zip(net.blocks, (into, then), strict=True):
+        found = {name: tuple(one.shape) for name, one in block.named_parameters() if "weight" in name}
+        assert {name: found[name] for name in found if not name.startswith("norm")} == wanted
+    assert [tuple(one.weight.shape) for one in net.dense] == [(12, 24), (2, 12)]
+    assert sum(one.numel() for one in full.parameters()) == 366_160  # 366k in the paper
+
+
+def test_neighbours_are_as_many_as_were_asked_for() -> None:
+    """The weights do not depend on how many neighbours there are, and what comes out does."""
+    tasks = [ParticleNet(size="lite", k=k) for k in (2, 7)]
+    nets = [task.build(1).eval() for task in (*tasks, ParticleNet(size="lite"))]
+    few, many, plain = (net(*tasks[0].tensors(rows(tasks[0]))) for net in nets)
+    assert torch.equal(many, plain) and (few - many).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ({"k": 0}, "task.k = 0: Input should be greater than 0"),
+    ({"channels": []}, r"task.channels = \[\]: .* at least 1 item"),
+    ({"channels": [[32], []]}, r"task.channels.1 = \[\]: .* at least 1 item"),
+    ({"channels": [[32, 0]]}, "task.channels.0.1 = 0: Input should be greater than 0"),
+    ({"channels": [32, 64]}, "task.channels.0 = 32: Input should be a valid tuple"),
+    ({"dense": -1}, "task.dense = -1: Input should be greater than 0"),
+])  # fmt: skip
+def test_networks_that_cannot_be_are_refused(values: Values, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        build(ParticleNet, values, "job.yaml", "task")
 
 
 @pytest.mark.parametrize("name", TASKS)
