@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from jetscale.config import Values
 from jetscale.metrics import Floats
-from jetscale.nn.particles import columns, named
+from jetscale.nn.particles import columns, hardest, named
 from jetscale.nn.resnext import Layers, ResNeXt
 from jetscale.physics import images
 from jetscale.physics.images import Preprocess
@@ -50,6 +50,7 @@ class ImageTagger(Tagger):
     narrowing: Literal[1, 2, 4] = Field(4, description="what the numbers of channels are divided by")
     pooled: bool = Field(False, description="halve the image once more after the first layer, as photographs are")
     dropout: float = Field(0.5, ge=0, lt=1)
+    particles: int | None = Field(None, gt=0, description="the hardest particles that are read; null: all of them")
 
     @property
     def inputs(self) -> Schema:
@@ -68,7 +69,9 @@ class ImageTagger(Tagger):
         return (*stacks, batch.mask("particle"))
 
     def images(self, jet_B4: Tensor, particle_BPR: Tensor, mask_BP: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, C, N, N) and the share of pt outside of them (B,), from what `tensors` gives."""
+        """Images (B, C, N, N) and the share of pt outside of them (B,), of the particles that are read, from what
+        `tensors` gives."""
+        particle_BPR, mask_BP = hardest(particle_BPR, mask_BP, self.particles)
         jet, particle = named(jet_B4, particle_BPR, self._selection)
         width = 2 * self.reach / self.size
         count_BP, place_BP2 = images.placed(self.preprocess, jet, particle, mask_BP, width)

@@ -182,8 +182,22 @@ def test_what_an_image_lacks_is_a_column_and_a_figure() -> None:
     assert figures[0.2] > 0.05 > figures[0.8] > figures[3.0] == 0
 
 
-def test_its_graph_agrees_with_torch(tmp_path: Path) -> None:
-    values = {"system": "resnext", "task": {"channels": "detector", **SMALL},
+def test_what_is_not_read_is_neither_in_an_image_nor_outside_of_it() -> None:
+    task = ImageTagger(particles=4, preprocess="axis", reach=0.2, **SMALL)
+    seen = rows(task, 60)
+    jet, particle, mask = task.tensors(seen)
+    few = mask & (torch.arange(mask.shape[1]) < 4)
+    wanted, all_of_them = task.images(jet, particle, few), TASKS["axis"].images(jet, particle, mask)
+    drawn = task.pictures(seen)
+    assert torch.equal(drawn.image_BCNN, wanted[0]) and torch.equal(drawn.outside_B, wanted[1])
+    share = torch.where(few, particle[..., 0], 0.0).sum(1) / jet[:, 0]
+    assert torch.allclose(wanted[0].sum((1, 2, 3)), share * (1 - wanted[1]), atol=1e-5)
+    assert all_of_them[0].sum() > 1.1 * wanted[0].sum()
+
+
+@pytest.mark.parametrize("particles", [None, 7])
+def test_its_graph_agrees_with_torch(particles: int | None, tmp_path: Path) -> None:
+    values = {"system": "resnext", "task": {"channels": "detector", "particles": particles, **SMALL},
               "stream": {"samples": {"toy": {"events": "toy"}}}}  # fmt: skip
     run = resolve([("test", values)], "test").run
     found = onnx.write(run, run.task.build(1), tmp_path / "network.onnx", "none")
