@@ -159,6 +159,8 @@ class Tagger(Task):
     def figures(self, scored: pa.Table) -> dict[str, float]:
         """Accuracy, AUC and rejections of jets of known class; NaN where only a bound of a rejection is known.
 
+        Where there are jets of unknown label, or of one outside of all classes, `unknown` is their share of all jets.
+
         Raises:
             DataError: there are jets, and none of them is of any class.
         """
@@ -172,8 +174,9 @@ class Tagger(Task):
             raise DataError(f"none of {len(known_B)} jets is of a class: their labels are {', '.join(found)}, and the "
                             f"classes hold {', '.join(held)}", where="jet_label",
                             cure="judge on jets of the classes, or see task.classes")  # fmt: skip
-        return dict(tagging.figures(probability_BK[known_B].astype(np.float64), class_B[known_B],
-                                    flat(scored["weight"])[known_B], list(self.classes), bounds=False))  # fmt: skip
+        known = tagging.figures(probability_BK[known_B].astype(np.float64), class_B[known_B],
+                                flat(scored["weight"])[known_B], list(self.classes), bounds=False)  # fmt: skip
+        return dict(known) if known_B.all() else {**known, "unknown": float(np.mean(~known_B))}
 
     def filters(self, net: nn.Module, batch: Batch) -> Filters | None:
         """Latent variables that are functions of a particle's place, as far out as jets reach; None without such."""

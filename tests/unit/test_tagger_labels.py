@@ -18,6 +18,7 @@ from jetscale.events import Events
 from jetscale.stream import Source, Split, Stream
 from jetscale.systems.pfn import PFN
 from jetscale.task import At
+from jetscale.train import track
 
 TOP = {"qcd": ["qcd"], "top": ["top"]}
 SMALL = {"ids": "none", "phi": [8, 6], "f": [5]}
@@ -80,6 +81,23 @@ def test_a_validation_part_without_labels_is_refused(tmp_path: Path, capsys: pyt
     assert train(job(tmp_path, relabelled(made, code_B))) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert f"none of {validation_B.sum()} jets is of a class: their labels are w" in said
+
+
+def test_jets_of_unknown_label_among_others_are_a_figure_of_validation(tmp_path: Path) -> None:
+    """And there is no such figure where there are none of them."""
+    made = jets(**TOP)
+    validation = np.flatnonzero(part_of(made["event_id"].to_numpy(), SPLIT) == 1)
+    code_B = made["jet_label"].to_numpy().copy()
+    code_B[validation[:5]] = [labels.code("w"), -1, -1, 77, labels.code("gluon")]
+    metrics = []
+    for name, table in (("some", relabelled(made, code_B)), ("none", made)):
+        (tmp_path / name).mkdir()
+        assert train(job(tmp_path / name, table)) == 0
+        metrics.append([line["metrics"] for line in track.lines(tmp_path / name / "run", "validation")])
+    some, none = metrics
+    assert len(some) > 1 and all(one["unknown"] == pytest.approx(5 / len(validation)) for one in some)
+    assert [{**one, "unknown": 0}.keys() for one in none] == [one.keys() for one in some]
+    assert all("unknown" not in one for one in none)
 
 
 def test_a_selection_may_name_labels() -> None:
