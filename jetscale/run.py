@@ -41,9 +41,8 @@ class Optimiser(Config):
     """AdamW or RAdam with a learning-rate schedule; `clip` is the largest norm of the whole gradient, 0 for none.
 
     RAdam with `lookahead: 6` is known as Ranger. With `ema` (0.999 averages over about 1000 updates) the weights'
-    exponential average is what is validated and what the run ends with. Running statistics stay those of the last step:
-    under batch normalisation they are another network's, and an average is worse than its weights are as long as these
-    move fast (averages of the statistics are worse still); let the rate fall to nothing, as the schedules do.
+    exponential average is what is validated and what the run ends with. For every validation the running moments of
+    batch normalisation are made anew with the averages, in the last 40 steps' batches; the training does not notice.
     """
 
     kind: Literal["adamw", "radam"] = "adamw"

@@ -6,6 +6,8 @@ import math
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from itertools import islice
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,7 +17,7 @@ import torch
 from jetscale.data.batch import batch, padded
 from jetscale.data.plan import Chunk, Item, Plan, Slice
 from jetscale.data.ragged import Flat, Piece, flattened
-from jetscale.data.source import Bytes
+from jetscale.data.source import Bytes, PyarrowBytes
 from jetscale.errors import DataError
 from jetscale.schema import Schema
 from jetscale.stream import Part, Stream
@@ -79,6 +81,16 @@ class Feed:
             micro = [taken[start : start + self.lanes_per_micro] for start in starts]
             rows = int((self.plan.taken[number + 1] - self.plan.taken[number]).sum())
             yield Step(at, tuple(self._batch(lanes, at) for lanes in micro), rows, tuple(map(_ids, micro)))
+
+    def last(self, done: int, most: int) -> Iterator[Step]:
+        """The last steps before number `done`, at most so many, in order; nothing is read before one is asked for.
+
+        They are read in place, as those of a validation: Ray's reads of them would wait for the training's own, which
+        wait for the training.
+        """
+        near, first = copy(self), max(0, done - most)
+        near.source = PyarrowBytes(self.source.readers, self.source.chunks)
+        return islice(near.steps(first), done - first)
 
     def _batch(self, lanes: Sequence[tuple[int, list[Piece]]], at: At) -> Batch:
         sizes = [sum(piece.rows for piece in pieces) for _, pieces in lanes]

@@ -24,6 +24,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from jetscale.nn.listed import ListNorm
+from jetscale.nn.running import Running
 
 BLOCK = 1 << 20  # bytes of a block of edges: what a core's cache holds
 FAR = 1e9  # where there is no particle
@@ -347,11 +348,11 @@ def split(rising_EC: Tensor, first: Plain, pull: Pull, edges: Edges, training: b
 
 
 @final
-class EdgeConv(nn.Module):
+class EdgeConv(Running):
     """A block of edge convolution: from the features (N, C) of particles to new ones (N, D)."""
 
     def __init__(self, features: int, channels: Sequence[int], k: int, drop: bool = False) -> None:
-        super().__init__()
+        super().__init__(MOMENTUM)
         self.k, self.drop, self.layers, out = k, drop, len(channels), channels[-1]
         # All are parameters of this module itself: sharded ones are gathered for the module that is called.
         for number, (into, width) in enumerate(pairwise((2 * features, *channels))):
@@ -412,6 +413,7 @@ class EdgeConv(nn.Module):
 
     @torch.no_grad()
     def _remember(self, seen: Sequence[Tensor], count: int) -> None:
+        way = self._way()
         for old, new in zip(self._all("moments"), seen, strict=True):
             unbiased = torch.stack([new[0], new[1] * count / (count - 1)])
-            old.lerp_(unbiased.to(old.dtype), MOMENTUM)
+            old.lerp_(unbiased.to(old.dtype), way)

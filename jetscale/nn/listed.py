@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from jetscale.nn.running import Running
 
-class ListNorm(nn.Module):
+
+class ListNorm(Running):
     """Batch normalisation (Ioffe, Szegedy, arXiv:1502.03167) of lists (B, N, C) over their real entries, in float32.
 
     Moments are those of a micro-batch of one worker, and the loss of a step depends on how it is cut into these; the
@@ -20,8 +22,8 @@ class ListNorm(nn.Module):
     variance_C: Tensor
 
     def __init__(self, features: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.momentum, self.eps = momentum, eps
+        super().__init__(momentum)
+        self.eps = eps
         self.weight, self.bias = nn.Parameter(torch.ones(features)), nn.Parameter(torch.zeros(features))
         self.register_buffer("mean_C", torch.zeros(features))
         self.register_buffer("variance_C", torch.ones(features))
@@ -55,6 +57,7 @@ class ListNorm(nn.Module):
         return out_XC.view(x.shape).to(x.dtype)
 
     def _remember(self, mean_C: Tensor, variance_C: Tensor, entries: int) -> None:
-        self.mean_C.lerp_(mean_C.to(self.mean_C.dtype), self.momentum)
+        way = self._way()
+        self.mean_C.lerp_(mean_C.to(self.mean_C.dtype), way)
         unbiased_C = variance_C * entries / (entries - 1)
-        self.variance_C.lerp_(unbiased_C.to(self.variance_C.dtype), self.momentum)
+        self.variance_C.lerp_(unbiased_C.to(self.variance_C.dtype), way)

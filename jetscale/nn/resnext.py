@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from jetscale.nn.running import Running
+
 Layers = Literal[14, 50]
 BLOCKS = MappingProxyType({14: (1, 1, 1, 1), 50: (3, 4, 6, 3)})
 FIRST, CARDINALITY = 64, 32
 WIDTHS = (128, 256, 512, 1024)  # of the grouped convolutions; a block gives twice as many channels
 
 
-class ImageNorm(nn.Module):
+class ImageNorm(Running):
     """Batch normalisation over images and pixels, with moments kept in float32 whatever the precision of the weights.
 
     A batch in training that has at most one value of a channel is normalised by the running moments, and leaves them
@@ -31,8 +33,8 @@ class ImageNorm(nn.Module):
     variance_C: Tensor
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.momentum, self.eps = momentum, eps
+        super().__init__(momentum)
+        self.eps = eps
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
         self.register_buffer("mean_C", torch.zeros(channels))
         self.register_buffer("variance_C", torch.ones(channels))
@@ -44,7 +46,7 @@ class ImageNorm(nn.Module):
         # Copies, for torch remembers what it is given until it goes backward, and would find it changed.
         mean_C, variance_C = (one.to(wide, copy=learns) for one in (self.mean_C, self.variance_C))
         out_BCNN = functional.batch_norm(x_BCNN, mean_C, variance_C, self.weight.to(wide), self.bias.to(wide), learns,
-                                         self.momentum, self.eps)  # fmt: skip
+                                         self._way() if learns else 0.0, self.eps)  # fmt: skip
         if learns:
             self.mean_C.copy_(mean_C)
             self.variance_C.copy_(variance_C)

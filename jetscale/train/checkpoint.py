@@ -5,7 +5,8 @@ data.json       samples with their fingerprints and counts, and the digest that 
 log.jsonl       one line per logged step and validation
 checkpoints/step-00000120/
     weights.safetensors      parameters and buffers, whole
-    memory-000.safetensors   what the optimiser remembers, each worker its share of the parameters
+    memory-000.safetensors   what the optimiser remembers, each worker its share of the parameters; after a validation
+                             of averaged weights also their running moments
     at.json                  step, figures, the best validation so far
     run.yaml                 the run that made it
     COMPLETE                 written last: every file with its size
@@ -21,6 +22,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +83,8 @@ def _write(beside: Path, engine: Engine, point: Point) -> None:
     """This worker's part. Every worker goes through all collective operations before any of them may raise."""
     world = engine.world
     weights = engine.weights()
-    memory = {name: tensor.contiguous() for turn, (name, tensor) in enumerate(engine.memory())
-              if turn % world.size == world.rank}  # fmt: skip
+    kept = enumerate(chain(engine.memory(), engine.moments.items()))
+    memory = {name: tensor.contiguous() for turn, (name, tensor) in kept if turn % world.size == world.rank}
     seen = world.gather(beside.is_dir())
     if not all(seen):
         raise TrainError(f"worker {seen.index(False)} does not see it", where=str(beside),
@@ -246,7 +248,7 @@ def start_from(net: nn.Module, place: Path) -> None:
 
 
 def end_with(net: nn.Module, place: Path) -> None:
-    """Put the weights that were validated into a network: the averages, where the optimiser remembers any."""
+    """Put what was validated into a network: the averages and their moments, where there are any."""
     file, memory = _weights(place), _Memory(place)
     averages = {name.removeprefix(f"{AVERAGE}/"): memory[name] for name in memory if name.startswith(f"{AVERAGE}/")}
     load_weights(net, load_file(file) | averages, str(file))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, final
 
@@ -17,6 +17,7 @@ from jetscale.errors import ConfigError, TrainError, nearest
 from jetscale.keyed import mix
 from jetscale.run import Optimiser, Run
 from jetscale.train.loss import shares, weight_sums
+from jetscale.train.moments import anew
 from jetscale.train.optimiser import AVERAGE, MOMENTS, SLOW, optimiser_of, remembered
 from jetscale.train.world import World
 
@@ -35,6 +36,7 @@ class Engine(ABC):
     def __init__(self, run: Run, world: World) -> None:
         self.run, self.world = run, world
         self.dropped: dict[str, int] = {}  # steps in which a term had no weight at all
+        self.moments: dict[str, Tensor] = {}  # `average/BUFFER`, once they are made, until the next update
 
     def step(self, step: Step) -> dict[str, float]:
         """One update from all micro-batches; the mean of every loss term over the whole step.
@@ -42,6 +44,7 @@ class Engine(ABC):
         Raises:
             NotFiniteError: a loss or a gradient that is not finite; the weights are then those of the step before.
         """
+        self.moments = {}
         seeds = [_seed(self.run.seed, step.at.step, int(batch.lane_B[0])) for batch in step.micro]
         micro = [batch.to(self.world.device) for batch in step.micro]
         sums = weight_sums(self.run.task, micro, self.world)
@@ -104,10 +107,11 @@ class Engine(ABC):
             buffer.copy_(mean.view_as(buffer))
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
+    def averaged(self, steps: Iterable[Step] = ()) -> Iterator[None]:
         """Inside, the network has the averages of its weights, where the run keeps any. Collective.
 
-        Buffers stay as they are, and so do parameters that no update has touched.
+        Its running moments are those that the averages have in some steps, which are not looked at if it has none; they
+        stay in `moments`. Other buffers stay as they are, and so do parameters that no update has touched.
         """
         if not self.run.optimiser.ema:
             yield
@@ -115,9 +119,22 @@ class Engine(ABC):
         averages = {name.removeprefix(f"{AVERAGE}/"): tensor for name, tensor in self._remembered((AVERAGE,))}
         own = self._exchange(averages)
         try:
-            yield
+            with anew(self._module()) as running:
+                if running:
+                    for step in steps:
+                        self._see(step)
+                    self.agree()
+                self.moments = {f"{AVERAGE}/{name}": buffer.cpu().clone() for name, buffer in running.items()}
+                yield
         finally:
             self._exchange(own)
+
+    @torch.no_grad()
+    def _see(self, step: Step) -> None:
+        """Show the network a step as in training, with the same dropout, and learn nothing but moments."""
+        for batch in step.micro:
+            _reseed(self.world.device, _seed(self.run.seed, step.at.step, int(batch.lane_B[0])))
+            self.run.task.loss(self.net, batch.to(self.world.device))
 
     @torch.no_grad()
     def _exchange(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

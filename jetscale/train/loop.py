@@ -15,6 +15,7 @@ from jetscale.train import checkpoint
 from jetscale.train.best import Watch, seen, spent
 from jetscale.train.checkpoint import Point
 from jetscale.train.engine import Engine, NotFiniteError, rate_at
+from jetscale.train.moments import STEPS
 from jetscale.train.odd import write_odd
 from jetscale.train.track import Tracker
 from jetscale.train.validate import validate
@@ -29,7 +30,7 @@ def train(run: Run, engine: Engine, feed: Feed, validation: Pass, world: World, 
     """
     plan, best, clock = feed.plan, run.best, _Clock()
     if not point.step:
-        point = _check(run, engine, validation, world, track, plan.at(0), point)
+        point = _check(run, engine, feed, validation, world, track, plan.at(0), point)
         if best and run.start:
             checkpoint.save(out, engine, point)
     for step in clock.watch(ahead(feed.steps(point.step))):
@@ -41,7 +42,7 @@ def train(run: Run, engine: Engine, feed: Feed, validation: Pass, world: World, 
         if track and (at.step % run.track.log_every == 0 or at.step == plan.steps):
             track.step(step.at, loss, rate_at(run.optimiser, step.at.fraction), *clock.read())
         if checked := _due(at.step, plan.steps, plan.steps_per_epoch * run.track.validate_every):
-            point = _check(run, engine, validation, world, track, at, point)
+            point = _check(run, engine, feed, validation, world, track, at, point)
         ended = "horizon" if at.step == plan.steps else "early" if checked and spent(point.watch, best) else None
         if checked and not ended and not world.go_on(at.step / plan.steps_per_epoch):
             ended = "stopped"
@@ -77,11 +78,11 @@ def _refuse_empty_terms(engine: Engine, done: int) -> None:
                              cure=engine.run.task.TRUTH)  # fmt: skip
 
 
-def _check(run: Run, engine: Engine, validation: Pass, world: World, track: Tracker | None, at: At,
+def _check(run: Run, engine: Engine, feed: Feed, validation: Pass, world: World, track: Tracker | None, at: At,
            point: Point) -> Point:  # fmt: skip
     """Validate; the point with the figures and with the best validation so far."""
     engine.agree()
-    with engine.averaged():
+    with engine.averaged(ahead(feed.last(at.step, STEPS))):
         figures = validate(run.task, engine.net, validation, world)
     if track:
         track.validation(at, figures)

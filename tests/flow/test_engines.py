@@ -16,6 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional
 
 from jetscale.data.batch import batch
 from jetscale.data.feed import Step
@@ -26,7 +27,7 @@ from jetscale.schema import JET_EVENTS, Schema
 from jetscale.stream import Source, Stream
 from jetscale.systems.assigner import Assigner
 from jetscale.task import At, Batch
-from jetscale.train.engine import DeepSpeedEngine, Engine, NotFiniteError, TorchEngine, ready_deepspeed
+from jetscale.train.engine import DeepSpeedEngine, Engine, NotFiniteError, TorchEngine, _seed, ready_deepspeed
 from jetscale.train.world import World
 
 STEPS, LANES, ROWS = 3, 4, 5
@@ -89,6 +90,18 @@ class _Normed(_Net):
 
     def forward(self, x_BC: Tensor) -> Tensor:
         return super().forward(self.norm(x_BC) * self.tenth)
+
+
+class _Hidden(_Net):
+    """The same with dropout, and a normalisation of what the weights make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = ListNorm(8)
+
+    def forward(self, x_BC: Tensor) -> Tensor:
+        x_BC = torch.tanh(self.first(x_BC.to(self.first.weight.dtype)))
+        return self.second(self.norm(functional.dropout(x_BC, 0.5, self.training))).float()
 
 
 def _rows(step: int, lane: int) -> pa.Table:
@@ -161,6 +174,29 @@ def _running(case: tuple[str, int, str], world: World) -> list[list[dict[str, Te
     return world.gather([*found, {name: saved[name] for name in found[0]}])
 
 
+def _averaged(case: tuple[str, int, str], world: World) -> list[Any]:
+    """Of every worker: what averaged weights are validated with, once and again, what is kept of it, and whether all
+    else was there again."""
+    plain = _run(*case)
+    run = plain.model_copy(update={"optimiser": plain.optimiser.but(ema=0.5)})
+    engine: Engine = (TorchEngine if case[0] == "torch" else DeepSpeedEngine)(run, _Hidden(), world)
+    share = LANES // world.size
+    lanes = range(world.rank * share, (world.rank + 1) * share)
+    steps = [Step(At(n, 0, n / STEPS), _micro(n, lanes), LANES * ROWS) for n in range(STEPS)]
+    for step in steps:
+        engine.step(step)
+    engine.agree()
+    own, found = engine.weights(), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        with engine.averaged(steps[1:]):
+            found.append(engine.weights())
+    after, kept = engine.weights(), engine.moments
+    engine.step(steps[-1])
+    same = all(own[name].equal(after[name]) for name in own) and not engine.moments
+    return world.gather([*found, kept, same, own])
+
+
 def _work(rank: int, size: int, folder: str) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE=str(size),
                       MASTER_ADDR="127.0.0.1", MASTER_PORT="0")  # fmt: skip
@@ -170,6 +206,7 @@ def _work(rank: int, size: int, folder: str) -> None:
     results: dict[Any, Any] = {case: _trained(case, World(rank, size, device)) for case in CASES}
     results["steep"] = {case: _steep(case, World(rank, size, device)) for case in CASES}
     results["running"] = {case: _running(case, World(rank, size, device)) for case in CASES}
+    results["averaged"] = {case: _averaged(case, World(rank, size, device)) for case in CASES}
     if rank == 0:
         torch.save(results, f"{folder}/results")
     dist.barrier()
@@ -235,3 +272,27 @@ def test_running_moments_are_the_mean_over_the_workers(results: Any, case: Any) 
             assert after[name].dtype == torch.float32 and after[name].equal(saved[name])
             assert after[name].allclose(own.mean(0))
     assert all(buffers["tenth"].equal(torch.tensor(0.1)) for each in workers for buffers in each)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_averaged_weights_have_moments_of_their_own(results: Any, case: tuple[str, int, str]) -> None:
+    workers = results["averaged"][case]
+    first, again, kept, same, own = workers[0]
+    assert same
+    for other in (again, *(found for of in workers for found in of[:2])):
+        assert all(first[name].equal(other[name]) for name in first)
+    assert set(kept) == {"average/norm.mean_C", "average/norm.variance_C"}
+    net, task, each = _Hidden(), _TwoTerms(), []
+    net.load_state_dict(first)
+    net.norm.momentum = 1.0
+    for step in range(1, STEPS):
+        for micro in _micro(step, range(LANES)):
+            torch.manual_seed(_seed(1, step, int(micro.lane_B[0])))
+            task.loss(net, micro)
+            each.append({name: buffer.clone() for name, buffer in net.named_buffers()})
+    near = 1e-4 if case[2] == "fp32" else 3e-2
+    for name in ("norm.mean_C", "norm.variance_C"):
+        wanted = torch.stack([one[name] for one in each]).mean(0)
+        assert first[name].allclose(wanted, atol=near, rtol=near), name
+        assert first[name].equal(kept[f"average/{name}"])
+        assert not first[name].allclose(own[name], atol=3 * near)

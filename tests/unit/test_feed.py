@@ -162,6 +162,21 @@ def test_a_resume_goes_on_with_the_same_batches_with_other_workers(folder: Path,
     assert pieces == whole
 
 
+@pytest.mark.parametrize(("done", "most"), [(7, 3), (2, 5), (0, 5)])
+def test_the_last_steps_are_read_again_in_place(folder: Path, done: int, most: int) -> None:
+    class Busy(PyarrowBytes):
+        """A source that the training waits for."""
+
+        read = None
+
+    feed = _feed(_run(folder, {"a": {"share": 0.7}, "b": {"share": 0.3}}))
+    whole = list(islice(feed.steps(), done))
+    feed.source = Busy(feed.source.readers, feed.source.chunks)
+    found = list(feed.last(done, most))
+    assert [step.at for step in found] == [step.at for step in whole[-most:]]
+    assert _ids(found) == _ids(whole[-most:])
+
+
 def test_training_weights_are_those_of_the_stream(folder: Path) -> None:
     run = _run(folder, {"a": {"weight": 0.5}, "b": {"event_weight": True}})
     rows = list(_ids(list(_feed(run).steps())).values())
