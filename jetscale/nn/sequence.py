@@ -6,9 +6,54 @@ same beyond the last one as it would at the end of the list. Without a mask all 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor, nn
 
 from jetscale.nn.listed import ListNorm
+
+
+class Row(NamedTuple):
+    """Lists behind one another in one row, (1, S, C), with 0 between them, so that little of it is padding.
+
+    Of every real entry `place_N` tells where it is in the padded lists, (B * P,), and `slot_N` where in the row, whose
+    mask is (1, S). A list begins at a multiple of `step` and has `width_B` slots. After strides that make up `step` one
+    0 is left behind each: no list sees another one.
+    """
+
+    place_N: Tensor
+    slot_N: Tensor
+    width_B: Tensor
+    mask_1S: Tensor
+    step: int
+
+    @classmethod
+    def of(cls, mask_BP: Tensor, step: int) -> Row:
+        """The row of padded lists, for convolutions whose strides multiply to `step`."""
+        number_P = torch.arange(mask_BP.shape[1], device=mask_BP.device)
+        length_B = (mask_BP * (number_P + 1)).amax(1)
+        width_B = ((length_B + step - 1) // step + 1) * step
+        slot_BP = (width_B.cumsum(0) - width_B)[:, None] + number_P
+        place_N = mask_BP.flatten().nonzero().squeeze(1)
+        slot_N = slot_BP.flatten()[place_N]
+        mask_S = torch.zeros(int(width_B.sum()), dtype=torch.bool, device=mask_BP.device)
+        return cls(place_N, slot_N, width_B, mask_S.index_fill(0, slot_N, True)[None], step)
+
+    def laid(self, x_BPC: Tensor) -> Tensor:
+        """What padded lists hold in a row, (1, S, C)."""
+        x_NC = x_BPC.flatten(0, 1).index_select(0, self.place_N)
+        return x_NC.new_zeros(self.mask_1S.shape[1], x_NC.shape[1]).index_copy(0, self.slot_N, x_NC)[None]
+
+    def mean(self, x_1QH: Tensor) -> Tensor:
+        """After all strides the mean over what is real of every list, (B, H), from (1, Q, H), 0 where there is nothing;
+        0 of an empty list."""
+        lists = torch.arange(len(self.width_B), device=x_1QH.device)
+        list_Q = lists.repeat_interleave(self.width_B // self.step)
+        count_B = torch.zeros_like(lists).index_add(0, list_Q, self.mask_1S[0, :: self.step].long())
+        wide_QH = x_1QH[0].to(torch.promote_types(x_1QH.dtype, torch.float32))
+        sum_BH = wide_QH.new_zeros(len(lists), wide_QH.shape[1]).index_add(0, list_Q, wide_QH)
+        return (sum_BH / count_B.clamp_min(1)[:, None]).to(x_1QH.dtype)
 
 
 def strided(mask_BP: Tensor | None, stride: int) -> Tensor | None:

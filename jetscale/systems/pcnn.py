@@ -7,6 +7,7 @@ which is that of falling pt by the schema; the network does not sort them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal, Self, final
 
@@ -19,12 +20,13 @@ from jetscale.config import Values
 from jetscale.nn.equivariant import masked_mean
 from jetscale.nn.listed import ListNorm
 from jetscale.nn.particles import ParticleInputs
-from jetscale.nn.sequence import Convolved, ResidualUnit, strided
+from jetscale.nn.sequence import Convolved, ResidualUnit, Row, strided
 from jetscale.tagger import ParticleTagger
 from jetscale.task import NOTHING, Fitted
 
 FIRST, DENSE = 32, 512
 UNITS = ((64, 1), (64, 1), (64, 2), (64, 1), (128, 2), (128, 1))  # width and stride
+STEP = math.prod(stride for _, stride in UNITS)
 
 
 @final
@@ -74,27 +76,38 @@ class SequenceNetwork(nn.Module):
 
     def forward(self, jet_B4: Tensor, particle_BPR: Tensor, mask_BP: Tensor) -> Tensor:
         """Logits of the classes."""
-        if self.training:
-            # Rows that only fill up a step are no jets: they take no part in what is normalised.
-            real_B = mask_BP.any(1)
-            seen_XK = self._logits(jet_B4[real_B], particle_BPR[real_B], mask_BP[real_B])
-            logits_BK = seen_XK.new_zeros(len(real_B), seen_XK.shape[1]).index_put((real_B,), seen_XK)
-        else:
-            logits_BK = self._logits(jet_B4, particle_BPR, mask_BP)
-        return logits_BK.float() if logits_BK.dtype != torch.float64 else logits_BK
-
-    def _logits(self, jet_B4: Tensor, particle_BPR: Tensor, mask_BP: Tensor) -> Tensor:
         particle_BPR, mask_BP = self._slots(particle_BPR, mask_BP)
         dtype = self.out.weight.dtype
         features_BPC = self.scaled(jet_B4, particle_BPR, mask_BP).features_BPC.to(dtype)
-        real_BP = mask_BP if self.masked else None
-        x_BPH = self.first(self.norm(features_BPC, real_BP), real_BP)
+        pooled = self._whole if not self.masked else self._padded if torch.compiler.is_exporting() else self._in_a_row
+        logits_BK: Tensor = self.out(self.dropout(self.dense(pooled(features_BPC, mask_BP)).relu()))
+        return logits_BK.float() if dtype != torch.float64 else logits_BK
+
+    def _in_a_row(self, features_BPC: Tensor, mask_BP: Tensor) -> Tensor:
+        """The mean over real particles after all units, (B, H), with little work on padding."""
+        row = Row.of(mask_BP, STEP)
+        return row.mean(self._units(row.laid(features_BPC), row.mask_1S))
+
+    def _padded(self, features_BPC: Tensor, mask_BP: Tensor) -> Tensor:
+        """The same for tracing."""
+        return masked_mean(self._units(features_BPC, mask_BP), mask_BP[:, ::STEP])
+
+    def _whole(self, features_BPC: Tensor, mask_BP: Tensor) -> Tensor:
+        """The mean over all slots."""
+        if not self.training:
+            return self._units(features_BPC, None).mean(1)
+        # Rows that only fill up a step are no jets: they take no part in what is normalised.
+        real_B = mask_BP.any(1)
+        mean_XH = self._units(features_BPC[real_B], None).mean(1)
+        return mean_XH.new_zeros(len(real_B), mean_XH.shape[1]).index_put((real_B,), mean_XH)
+
+    def _units(self, x_BPC: Tensor, real_BP: Tensor | None) -> Tensor:
+        """After all units, (B, Q, H)."""
+        x_BPC = self.first(self.norm(x_BPC, real_BP), real_BP)
         for unit, (_, stride) in zip(self.units, UNITS, strict=True):
             real_BP = strided(real_BP, stride)
-            x_BPH = unit(x_BPH, real_BP)
-        mean_BH = x_BPH.mean(1) if real_BP is None else masked_mean(x_BPH, real_BP)
-        logits: Tensor = self.out(self.dropout(self.dense(mean_BH).relu()))
-        return logits
+            x_BPC = unit(x_BPC, real_BP)
+        return x_BPC
 
     def _slots(self, particle_BPR: Tensor, mask_BP: Tensor) -> tuple[Tensor, Tensor]:
         """The hardest particles: `particles` slots, or fewer where no padding is looked at."""

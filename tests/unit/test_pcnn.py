@@ -107,6 +107,23 @@ def test_padding_changes_nothing(name: str) -> None:
         assert (wider - wanted).abs().max() < 1e-5
 
 
+def test_little_work_is_done_on_padding_and_the_same_comes_out() -> None:
+    task = PCNN(dropout=0.0)
+    nets, (jet, particle, mask) = [task.build(1).double(), task.build(1).double()], task.tensors(rows(task))
+    mask[3], mask[5, 1] = False, False
+    seen: list[int] = []
+    nets[0].first.register_forward_hook(lambda _, given, out: seen.append(given[0][..., 0].numel()))
+    nets[1]._in_a_row = nets[1]._padded
+    for _ in range(2):
+        found, wanted = outs = [net(jet.double(), particle.double(), mask) for net in nets]
+        ours, theirs = (torch.autograd.grad(out.square().sum(), list(net.parameters()))
+                        for out, net in zip(outs, nets, strict=True))  # fmt: skip
+        pairs = zip((found, *ours, *nets[0].buffers()), (wanted, *theirs, *nets[1].buffers()), strict=True)
+        assert all(torch.allclose(one, other, atol=1e-9) for one, other in pairs) and found.std() > 1e-3
+        nets = [net.eval() for net in nets]
+    assert mask.sum() < seen[0] <= mask.sum() + 8 * len(mask) < 0.9 * mask.numel()
+
+
 def test_padding_changes_no_moments_in_training() -> None:
     task = TASKS["masked"]
     jet, particle, mask = task.tensors(rows(task))
