@@ -133,10 +133,7 @@ class ListLayers(nn.Module):
 
     def forward(self, x_BNC: Tensor, mask_BN: Tensor) -> Tensor:
         """(B, N, C) and (B, N) -> (B, H); 0 where the list is empty."""
-        x_BNC = self.norm(x_BNC, mask_BN)
-        for layer, norm in zip(self.each, self.norms, strict=False):
-            x_BNC = self.dropout(norm(layer(x_BNC).relu(), mask_BN))
-        x_BNC = self.each[-1](x_BNC).relu() * mask_BN[..., None]
+        x_BNC = self._each(x_BNC, mask_BN)
         if self.network == "dense":
             return x_BNC.flatten(1)
         if self.network == "sets":
@@ -145,13 +142,26 @@ class ListLayers(nn.Module):
             return kept
         # The best entry is seen last: real ones from worst to best, then the padding, which comes after what is read.
         count_B1 = mask_BN.sum(1, keepdim=True)
-        place_BN = (count_B1 - 1 - torch.arange(mask_BN.shape[1], device=mask_BN.device)).clamp_min(0)
-        turned_BNC = x_BNC.gather(1, place_BN[..., None].expand_as(x_BNC))
+        longest = mask_BN.shape[1] if torch.compiler.is_exporting() else max(1, int(count_B1.max()))
+        place_BN = (count_B1 - 1 - torch.arange(longest, device=mask_BN.device)).clamp_min(0)
+        turned_BNC = x_BNC.gather(1, place_BN[..., None].expand(-1, -1, x_BNC.shape[-1]))
         states_BNH = self.whole(turned_BNC)[0]
         last_B1 = (count_B1 - 1).clamp_min(0)
         last_BH = states_BNH.gather(1, last_B1[..., None].expand(-1, -1, states_BNH.shape[-1])).squeeze(1)
         out: Tensor = self.dropout(torch.where(count_B1 > 0, last_BH, 0.0))
         return out
+
+    def _each(self, x_BNC: Tensor, mask_BN: Tensor) -> Tensor:
+        """What the layers make of every entry, (B, N, H), 0 where padded: on real ones alone, but for tracing."""
+        traced = torch.compiler.is_exporting()
+        x, mask = (x_BNC, mask_BN) if traced else (x_BNC[mask_BN], None)
+        x = self.norm(x, mask)
+        for layer, norm in zip(self.each, self.norms, strict=False):
+            x = self.dropout(norm(layer(x).relu(), mask))
+        out: Tensor = self.each[-1](x).relu()
+        if traced:
+            return out * mask_BN[..., None]
+        return out.new_zeros(*mask_BN.shape, out.shape[-1]).index_put((mask_BN,), out)
 
 
 def lists(task: DeepJet, jet: dict[str, Tensor], particle: dict[str, Tensor], vertex: dict[str, Tensor],

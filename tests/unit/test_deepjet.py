@@ -60,6 +60,26 @@ def test_padding_and_order_change_nothing(network: str) -> None:
     assert moved((jet, particle, vertex, mask_p, mask_v & False)) > 0.1
 
 
+@pytest.mark.parametrize("network", NETWORKS)
+def test_no_work_is_done_on_padding_but_while_tracing(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = DeepJet(network=network, width=32, layers=2)
+    net, given = seasoned(task), task.tensors(rows(task))
+    seen: list[torch.Size] = []
+    steps: list[int] = []
+    for layers in net.lists:
+        layers.each[0].register_forward_hook(lambda _, given, out: seen.append(out.shape[:-1]))
+        if network == "recurrent":
+            layers.whole.register_forward_pre_hook(lambda _, given: steps.append(given[0].shape[1]))
+    found = net(*given)
+    charged = given[3] & (given[1][..., PARTICLE_COLUMNS.index("particle_charge")] != 0)
+    counts = [charged.sum(1).clamp_max(25), (given[3] & ~charged).sum(1).clamp_max(25), given[4].sum(1).clamp_max(4)]
+    assert seen == [(int(count.sum()),) for count in counts]
+    assert steps == ([int(count.max()) for count in counts] if network == "recurrent" else [])
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert torch.allclose(found, net(*given), atol=1e-5) and found.std() > 1e-2
+    assert seen[3:] == [(40, 25), (40, 25), (40, 4)]
+
+
 def listed(task: DeepJet, tensors, of: int):
     stacks = zip(("jet", "particle", "vertex"), (JET_COLUMNS, PARTICLE_COLUMNS, VERTICES.names), tensors, strict=False)
     named = [
