@@ -1,6 +1,7 @@
 """ParticleNet with the weights of weaver-core's gives weaver-core's outputs."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import torch
 
 from jetscale.config import Values
 from jetscale.data.batch import batch
-from jetscale.systems.particlenet import ParticleNet
-from jetscale.task import At
+from jetscale.systems.particlenet import ParticleNet, recipe
+from jetscale.task import At, find
 
 pytestmark = pytest.mark.reference
 reference = pytest.importorskip("weaver.nn.model.ParticleNet", reason="needs weaver-core")
@@ -89,3 +90,16 @@ def test_outputs_agree_on_jets_of_all_sizes(size: str, fusion: bool) -> None:
         assert mask.sum(1).min() < task.as_built.k < mask.sum(1).max()
         assert torch.allclose(net(jet, particle, mask), wanted, atol=1e-6, rtol=0)
         assert not torch.allclose(wanted[:-1], wanted[1:], atol=1e-3)
+
+
+def test_fresh_it_is_the_same_network_in_the_same_training() -> None:
+    other = find(str(Path(__file__).with_name("weaver_particlenet.py")))
+    task, same = ParticleNet(size="lite"), other.task()
+    n, zeros = 60, np.zeros(60, dtype=np.int64)
+    seen = batch([task.toy(n, 3)], task.columns, np.ones(n), zeros, np.arange(n), At(0, 0, 0.0), 1)
+    logging.disable(logging.INFO)
+    ours, theirs = (one.build(7).eval()(*one.tensors(seen)) for one in (task, same))
+    logging.disable(logging.NOTSET)
+    assert torch.allclose(ours, theirs, atol=1e-5, rtol=0)
+    assert ours.std(0).min() > 1e-3
+    assert other.recipe() == {key: value for key, value in recipe().items() if key != "system"}
